@@ -2,6 +2,7 @@
 #ifndef SPINDLE_HOST_INTERNAL_H
 #define SPINDLE_HOST_INTERNAL_H
 
+#include <pthread.h>
 #include <stdbool.h>
 
 #include "../kernels/params.h"
@@ -19,6 +20,12 @@ spindle_status spindle__fail(spindle_status status, const char *format, ...) __a
 
 /* ---- Objects ---- */
 
+#define SPINDLE__MAX_KINDS 32 /* of rules, remaps or row scales */
+
+typedef struct spindle__slot_kinds {
+  uint8_t rope, remap, row_scale;
+} spindle__slot_kinds;
+
 typedef struct spindle__backend spindle__backend;
 
 struct spindle_context {
@@ -33,10 +40,10 @@ struct spindle_positions {
   spindle_shape shape; /* defaults filled in */
   int32_t capacity;
   spindle__slot *slots; /* device memory [capacity] */
-  /* What any slot was ever set to, for checks that the host makes before a launch. */
-  bool any_length_dependent;
-  bool any_xpos;
-  bool any_ssmax;
+  /* The host's own knowledge of the slots, for what it checks before a launch. `kinds` is guarded by `lock`. */
+  spindle__slot_kinds *kinds; /* [capacity] */
+  int32_t rope_count[SPINDLE__MAX_KINDS], remap_count[SPINDLE__MAX_KINDS], row_scale_count[SPINDLE__MAX_KINDS]; /* slots of each kind */
+  pthread_mutex_t lock;
 };
 
 struct spindle_plan {
@@ -47,8 +54,36 @@ struct spindle_plan {
   /* Since the last prepare; state NULL before the first. */
   spindle_batch batch;
   void *state;
-  bool needs_ssmax_weights;
+  bool uses_ssmax; /* some slot of the table does */
 };
+
+/* ---- Checks (the first argument that is wrong is reported; outputs are written on success only) ---- */
+
+/* Copies a caller's descriptor of any version into ours: shorter ones are filled up with 0, longer ones must be 0 beyond. */
+spindle_status spindle__read_descriptor(void *dst, size_t dst_size, const void *src, const char *name);
+
+spindle_status spindle__check_shape(const spindle_shape *in, spindle_shape *out);
+/* Fills in defaults and validates against the shape. The lists still point to the caller's. */
+spindle_status spindle__check_position(const spindle_position *in, const spindle_shape *shape, spindle_position *out);
+spindle_status spindle__check_batch(const spindle_plan *plan, const spindle_batch *in, spindle_batch *out);
+spindle_status spindle__check_stream(const spindle_context *context, spindle_stream stream);
+
+size_t spindle__dtype_bytes(int32_t dtype);
+const char *spindle__dtype_name(int32_t dtype);
+
+/* A byte range that a tensor may touch. */
+typedef struct spindle__extent {
+  const char *name;
+  const char *begin, *end;
+} spindle__extent;
+
+/* Fill in contiguous strides, check base and strides, and say what is touched. Tensors of no elements touch nothing. */
+spindle_status spindle__check_rows(const char *name, spindle_rows *t, int32_t dtype, int64_t batches, int64_t rows, int32_t heads, int32_t dim,
+                                   spindle__extent *extent);
+spindle_status spindle__check_cache(const char *name, spindle_cache *t, int32_t dtype, int64_t pages, int64_t page_rows, int32_t heads,
+                                    int32_t dim, spindle__extent *extent);
+spindle_status spindle__check_lse(const char *name, spindle_lse *t, int64_t batches, int64_t rows, int32_t heads, spindle__extent *extent);
+spindle_status spindle__check_no_overlap(const spindle__extent *output, const spindle__extent *others, int32_t count);
 
 /* ---- Backends ---- */
 

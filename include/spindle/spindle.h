@@ -194,7 +194,7 @@ typedef struct spindle_position {
   int32_t s2_wrap;     /* S2: shifted heads roll around the end, as in the paper (leaks the future into row < group / 2) */
 
   /* Rule. Names are those of Hugging Face configs where they exist. */
-  double rope_theta;                       /* > 0; default 10000 */
+  double rope_theta;                       /* > 1; default 10000 */
   double factor;                           /* s >= 1 */
   double original_max_position_embeddings; /* L */
   double max_position_embeddings;
@@ -490,15 +490,22 @@ SPINDLE_API const spindle_method *spindle_methods(int32_t *count);
 /* NULL if there is none of that name. */
 SPINDLE_API const spindle_method *spindle_method_find(int32_t family, const char *name);
 
-enum { SPINDLE_PARAMETER_FLAG = 0 /* int32_t */, SPINDLE_PARAMETER_INTEGER = 1 /* int64_t */, SPINDLE_PARAMETER_NUMBER = 2 /* double */,
-       SPINDLE_PARAMETER_LIST = 3 /* const double * [num_pairs] */ };
+enum {
+  SPINDLE_PARAMETER_FLAG = 0,     /* int32_t, 0 or 1 */
+  SPINDLE_PARAMETER_INTEGER = 1,  /* int64_t */
+  SPINDLE_PARAMETER_NUMBER = 2,   /* double */
+  SPINDLE_PARAMETER_LIST = 3,     /* const double *, [num_pairs] */
+  SPINDLE_PARAMETER_FLAG_NOT = 4  /* int32_t that holds the opposite of the name: "causal" is 1 where not_causal is 0 */
+};
 
-/* How a parameter's name maps to a field of spindle_position: for tools and readers that take names. */
+/* How a parameter's name maps to a field of spindle_position: for tools and readers that take names. Names of methods that are not here
+ * (slopes, sinks of the logits, ...) are run arguments. */
 typedef struct spindle_parameter {
   int32_t family;
-  int32_t type;     /* SPINDLE_PARAMETER_* */
-  size_t offset;    /* in spindle_position */
-  const char *name; /* "rope_theta", "window", ... */
+  int32_t type;      /* SPINDLE_PARAMETER_* */
+  size_t offset;     /* in spindle_position */
+  const char *name;  /* as configs and the tool spell it: "rope_theta", "window", ... */
+  const char *field; /* as the struct spells it */
 } spindle_parameter;
 SPINDLE_API const spindle_parameter *spindle_parameters(int32_t *count);
 
