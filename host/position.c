@@ -168,8 +168,8 @@ static spindle_status check_mask(const spindle_position *p, const spindle_shape 
   if (p->sink_tokens && !p->window_left)
     return spindle__fail(SPINDLE_INVALID_ARGUMENT, "position.sink_tokens is %lld, which needs window_left", (long long)p->sink_tokens);
   if (p->s2_group % 2) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "position.s2_group is %lld, must be even", (long long)p->s2_group);
-  if (p->s2_wrap && (!p->s2_group || p->remap || p->window_left || p->chunk))
-    return spindle__fail(SPINDLE_INVALID_ARGUMENT, "position.s2_wrap is 1, which needs s2_group and no remap, window_left or chunk");
+  if (p->s2_wrap && (!p->s2_group || p->not_causal || p->remap || p->window_left || p->chunk))
+    return spindle__fail(SPINDLE_INVALID_ARGUMENT, "position.s2_wrap is 1, which needs s2_group and no not_causal, remap, window_left or chunk");
   if (p->s2_group && shape->num_q_heads % 2)
     return spindle__fail(SPINDLE_UNSUPPORTED, "position.s2_group shifts half of the heads, but shape.num_q_heads is %d", shape->num_q_heads);
   return SPINDLE_OK;

@@ -7,7 +7,8 @@
  *
  * Pure integers, no allocation: host and device run the same code.
  *
- * Keys here are indices, not slots: a backend intersects [j0, j1) with the keys that are present.
+ * Keys here are indices, not slots: a backend intersects [j0, j1) with the keys that are present. Rows before index 0 (more rows than keys) are
+ * served like all others: under a causal mask they see nothing.
  */
 #ifndef SPINDLE_KERNELS_SEGMENTS_H
 #define SPINDLE_KERNELS_SEGMENTS_H
@@ -95,7 +96,7 @@ SPINDLE__SHARED int32_t spindle__dca_regions(const spindle_position *p, int64_t 
   int64_t inter = paper ? cap : spindle__min(2 * s - 1, cap);
   spindle__map key = spindle__map_modulo(s, 0, INT64_MAX);
   int32_t count = 0;
-  for (int64_t a = i0 / s; a * s < i1; a++) {
+  for (int64_t a = spindle__floor_div(i0, s); a * s < i1; a++) {
     int64_t r0 = spindle__max(i0, a * s), r1 = spindle__min(i1, (a + 1) * s);
     spindle__region own = spindle__region_all(r0, r1, key, key);
     own.j0 = a * s;
@@ -159,7 +160,7 @@ SPINDLE__SHARED int32_t spindle__chunk_regions(int64_t size, int64_t shift, int6
     out[0] = spindle__region_all(i0, i1, spindle__map_identity(), spindle__map_identity());
     return 1;
   }
-  for (int64_t c = (i0 + shift) / size; c * size - shift < i1; c++) {
+  for (int64_t c = spindle__floor_div(i0 + shift, size); c * size - shift < i1; c++) {
     int64_t begin = c * size - shift, end = begin + size;
     out[count] = spindle__region_all(spindle__max(i0, begin), spindle__min(i1, end), spindle__map_identity(), spindle__map_identity());
     out[count].j0 = begin;
@@ -169,14 +170,15 @@ SPINDLE__SHARED int32_t spindle__chunk_regions(int64_t size, int64_t shift, int6
   return count;
 }
 
-/* LongLoRA S2. With wrap the last half group is rolled in front of the first: rows [0, G/2) see it whole. */
+/* LongLoRA S2. With wrap the last half group is rolled in front of the first: rows [0, G/2) see it whole. (Of a text shorter than a group
+ * only the keys that are not in these rows' own group anyway.) */
 SPINDLE__SHARED int32_t spindle__s2_regions(const spindle_position *p, int64_t n, int32_t shifted, int64_t i0, int64_t i1,
                                             spindle__region *out) {
   int64_t half = p->s2_group / 2;
   int32_t count = spindle__chunk_regions(p->s2_group, shifted ? half : 0, i0, i1, out);
   if (p->s2_group && p->s2_wrap && shifted && i0 < half) {
     out[count] = spindle__region_all(i0, spindle__min(i1, half), spindle__map_identity(), spindle__map_identity());
-    out[count].j0 = n - half;
+    out[count].j0 = spindle__max(n - half, half);
     out[count].j1 = n;
     out[count].rolled = 1;
     count++;
@@ -283,12 +285,12 @@ SPINDLE__SHARED int64_t spindle__tile_end(const spindle_position *p, int64_t i0,
   int64_t end = i0 + max_rows, dca = 0;
   if (p->remap == SPINDLE_REMAP_DCA) dca = p->remap_chunk - p->remap_local;
   if (p->remap == SPINDLE_REMAP_DCA_PAPER) dca = p->remap_chunk;
-  if (dca) end = spindle__min(end, (i0 / dca + 2) * dca);
-  if (p->chunk) end = spindle__min(end, (i0 / p->chunk + 2) * p->chunk);
+  if (dca) end = spindle__min(end, (spindle__floor_div(i0, dca) + 2) * dca);
+  if (p->chunk) end = spindle__min(end, (spindle__floor_div(i0, p->chunk) + 2) * p->chunk);
   if (p->s2_group) {
     int64_t half = p->s2_group / 2;
-    end = spindle__min(end, (i0 / p->s2_group + 2) * p->s2_group);
-    end = spindle__min(end, ((i0 + half) / p->s2_group + 2) * p->s2_group - half);
+    end = spindle__min(end, (spindle__floor_div(i0, p->s2_group) + 2) * p->s2_group);
+    end = spindle__min(end, (spindle__floor_div(i0 + half, p->s2_group) + 2) * p->s2_group - half);
   }
   return end;
 }
@@ -324,15 +326,16 @@ SPINDLE__SHARED int spindle__segment_is_full(const spindle__segment *s, int64_t 
 }
 
 /* The most segments that a tile cut by spindle__tile_end can have. A remap alone: none 1; ReRoPE, Leaky ReRoPE, Self-Extend, StreamingLLM,
- * LM-Infinite 2; DCA 4 (the chunks of keys around a border). Sinks beside a window double it, and so does each kind of chunk mask; S2's wrap
- * adds the rolled keys. */
+ * LM-Infinite 2; DCA 4 (the chunks of keys around a border), and up to 2 more where a left window has an edge per chunk of rows. Sinks beside a
+ * window double it. All that as often as a chunk mask and S2 cut the rows: a border each, and two for the keys rolled to the front. */
 SPINDLE__SHARED int32_t spindle__segment_bound(const spindle_position *p) {
   int dca = p->remap == SPINDLE_REMAP_DCA || p->remap == SPINDLE_REMAP_DCA_PAPER;
-  int32_t bound = p->remap == SPINDLE_REMAP_NONE ? 1 : dca ? 4 : 2;
+  int32_t bound = p->remap == SPINDLE_REMAP_NONE ? 1 : !dca ? 2 : p->window_left ? 6 : 4;
+  int32_t pieces = 1;
   if (p->window_left && p->sink_tokens) bound *= 2;
-  if (p->chunk) bound *= 2;
-  if (p->s2_group) bound *= p->s2_wrap ? 3 : 2;
-  return bound;
+  if (p->chunk) pieces++;
+  if (p->s2_group) pieces += p->s2_wrap ? 3 : 1;
+  return (int32_t)spindle__min(bound * pieces, SPINDLE__MAX_SEGMENTS);
 }
 
 #endif
