@@ -68,6 +68,8 @@ spindle_status spindle__check_position(const spindle_position *in, const spindle
 spindle_status spindle__check_batch(const spindle_plan *plan, const spindle_batch *in, spindle_batch *out);
 spindle_status spindle__check_stream(const spindle_context *context, spindle_stream stream);
 
+spindle_status spindle__check_workspace(const char *name, const void *workspace, size_t bytes, size_t needed);
+
 size_t spindle__dtype_bytes(int32_t dtype);
 const char *spindle__dtype_name(int32_t dtype);
 
@@ -139,12 +141,15 @@ typedef struct spindle__key_run {
 typedef struct spindle__key_cursor {
   const spindle_batch *batch;
   const spindle__request *request;
-  int64_t j1;
+  int64_t j0, j1;
   int64_t next; /* slot number: entry * page_size + offset; dense: key number */
 } spindle__key_cursor;
 
 /* O(log entries). */
 spindle__key_cursor spindle__keys_in(const spindle_batch *batch, const spindle__request *request, int64_t j0, int64_t j1);
+/* At least the index of the request's last key (kv_len > 0), or a value out of range that a table holds. */
+int64_t spindle__last_key_index(const spindle_batch *batch, const spindle__request *request);
+
 /* false at the end. */
 bool spindle__keys_next(spindle__key_cursor *cursor, spindle__key_run *run);
 

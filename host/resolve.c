@@ -1,6 +1,5 @@
 /* Descriptors answered on the host: frequencies and effective distances. */
 #include <math.h>
-#include <string.h>
 
 #include "../kernels/rope/rope.h"
 #include "../kernels/segments.h"
@@ -22,12 +21,10 @@ spindle_status spindle_position_resolve(const spindle_position *position, const 
   return SPINDLE_OK;
 }
 
-/* P(x) as a real number: maps that scale count in units of 1/k. */
-static double position_at(const spindle_position *p, const spindle__map *map, int64_t x) {
-  double m = (double)spindle__map_at(map, x), w = (double)p->remap_window;
-  if (map->scaled) m /= p->remap_k;
-  if (map->scaled == 2) m += w - w / p->remap_k;
-  return m;
+/* P(i) - P(j), or for maps that count in units of 1/k what they differ by in tokens. */
+static double position_difference(const spindle_position *p, const spindle__map *q_map, int64_t i, const spindle__map *k_map, int64_t j) {
+  double difference = (double)(spindle__map_at(q_map, i) - spindle__map_at(k_map, j)), w = (double)p->remap_window;
+  return q_map->scaled ? w + (difference - w) / p->remap_k : difference;
 }
 
 spindle_status spindle_position_relative(const spindle_position *position, int32_t shifted_heads, int64_t row, int64_t n, double *relative) {
@@ -49,7 +46,7 @@ spindle_status spindle_position_relative(const spindle_position *position, int32
     for (int64_t j = segments[s].j0; j < segments[s].j1; j++) {
       const spindle__row_group *g = &segments[s].group[0]; /* a tile of one row has groups of one row */
       if (row - j < g->dmin || row - j > g->dmax) continue;
-      relative[j] = position_at(&p, &g->q_map, row) - position_at(&p, &segments[s].k_map, j);
+      relative[j] = position_difference(&p, &g->q_map, row, &segments[s].k_map, j);
     }
   return SPINDLE_OK;
 }

@@ -329,7 +329,8 @@ typedef struct spindle_batch {
   const int32_t *q_begin;  /* required: first row of the request in Q, O, LSE (within its batch row where Q has a batch stride) */
   const int32_t *q_len;    /* required; 0 = unused entry */
   const int32_t *kv_len;   /* required: keys present here */
-  const int64_t *q_index;  /* index of the first query row; NULL: kv_len - q_len */
+  const int64_t *q_index;  /* index of the first query row; NULL: the rows end with the keys, kv_index + kv_len - q_len (which may be
+                              negative: such rows see nothing under a causal mask). Required with shards and page_index */
   const int64_t *n;        /* NULL: q_index + q_len */
   const int32_t *position; /* slot in the position table; NULL: slot 0 */
   const int64_t *kv_index; /* index of the first key, where page_index is NULL; NULL: 0. An evicted window, a slice of a text */
