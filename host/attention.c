@@ -5,31 +5,28 @@
 
 #define MAX_ROWS ((int64_t)1 << 30)
 
-static spindle_status check_weight(const char *field, const float *weight, bool required, const char *why) {
-  if (!weight && required) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "args.%s is NULL, but %s", field, why);
-  if (weight && !required && why) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "args.%s is given, but %s", field, why);
-  if ((uintptr_t)weight % sizeof *weight)
-    return spindle__fail(SPINDLE_MISALIGNED, "args.%s is at %p, must be a multiple of 4 bytes", field, (const void *)weight);
-  return SPINDLE_OK;
+static spindle_status check_weight(const char *name, const float *weight, bool needed, bool read, const char *why) {
+  if (needed && !weight) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "%s is NULL, but %s needs it", name, why);
+  if (weight && !read) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "%s is given, but %s does not read it", name, why);
+  return spindle__check_array(name, weight, sizeof *weight, false);
 }
 
 static spindle_status check_weights(const spindle_plan *plan, const spindle_attention_args *a) {
   int32_t bias = plan->shape.bias;
   bool kerple = bias == SPINDLE_BIAS_KERPLE_LOG || bias == SPINDLE_BIAS_KERPLE_POWER;
   bool any = bias != SPINDLE_BIAS_NONE;
-  SPINDLE__TRY(check_weight("bias_a", a->bias_a, any, any ? "shape.bias needs it" : "shape.bias does not read it"));
-  SPINDLE__TRY(check_weight("bias_p", a->bias_p, kerple, kerple ? "shape.bias needs it" : "shape.bias does not read it"));
-  SPINDLE__TRY(check_weight("sink_logits", a->sink_logits, false, NULL));
-  SPINDLE__TRY(check_weight("row_scale_s", a->row_scale_s, plan->uses_ssmax, plan->uses_ssmax ? "a slot uses SPINDLE_ROWSCALE_SSMAX" : NULL));
-  return check_weight("row_scale_b", a->row_scale_b, false, NULL);
+  SPINDLE__TRY(check_weight("args.bias_a", a->bias_a, any, any, "shape.bias"));
+  SPINDLE__TRY(check_weight("args.bias_p", a->bias_p, kerple, kerple, "shape.bias"));
+  SPINDLE__TRY(check_weight("args.sink_logits", a->sink_logits, false, true, ""));
+  SPINDLE__TRY(check_weight("args.row_scale_s", a->row_scale_s, plan->uses_ssmax, true, "SPINDLE_ROWSCALE_SSMAX, which a slot uses,"));
+  return check_weight("args.row_scale_b", a->row_scale_b, false, true, "");
 }
 
 static spindle_status check_numbers(spindle_attention_args *a, int32_t head_dim) {
   if (!isfinite(a->scale)) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "args.scale is %g, must be finite", a->scale);
   if (!(a->softcap >= 0) || !isfinite(a->softcap))
     return spindle__fail(SPINDLE_INVALID_ARGUMENT, "args.softcap is %g, must be finite and at least 0", a->softcap);
-  if (a->q_rows < 0 || a->q_rows > MAX_ROWS)
-    return spindle__fail(SPINDLE_INVALID_ARGUMENT, "args.q_rows is %lld, must be in [0, %lld]", (long long)a->q_rows, (long long)MAX_ROWS);
+  SPINDLE__TRY(spindle__check_integer("args.q_rows", a->q_rows, 0, MAX_ROWS));
   if (a->scale == 0) a->scale = 1.0f / sqrtf((float)head_dim);
   return SPINDLE_OK;
 }

@@ -2,19 +2,6 @@
 #include "../kernels/rope/rope.h"
 #include "internal.h"
 
-static spindle_status check_count(const char *field, int64_t value, int64_t low, int64_t high) {
-  if (value >= low && value <= high) return SPINDLE_OK;
-  return spindle__fail(SPINDLE_INVALID_ARGUMENT, "args.%s is %lld, must be in [%lld, %lld]", field, (long long)value, (long long)low,
-                       (long long)high);
-}
-
-static spindle_status check_array(const char *field, const void *array, size_t alignment, bool required) {
-  if (!array && required) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "args.%s is NULL", field);
-  if ((uintptr_t)array % alignment)
-    return spindle__fail(SPINDLE_MISALIGNED, "args.%s is at %p, must be a multiple of %zu bytes", field, array, alignment);
-  return SPINDLE_OK;
-}
-
 static bool any_length_dependent(const spindle_positions *positions) {
   for (int32_t rope = 0; rope < SPINDLE__MAX_KINDS; rope++)
     if (positions->rope_count[rope] && spindle__rope_is_length_dependent(rope)) return true;
@@ -58,14 +45,14 @@ spindle_status spindle_append(spindle_context *context, const spindle_shape *sha
   bool rotating = positions && s.key_state == SPINDLE_KEYS_ROTATED;
   if (positions && !rotating) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "positions is given, but shape.key_state is SPINDLE_KEYS_RAW");
   if (!a.src_dtype) a.src_dtype = s.q_dtype;
-  SPINDLE__TRY(check_count("rows", a.rows, 0, 1 << 30));
-  SPINDLE__TRY(check_count("src_dtype", a.src_dtype, SPINDLE_F32, SPINDLE_BF16));
-  SPINDLE__TRY(check_count("page_size", a.page_size, 1, INT32_MAX));
-  SPINDLE__TRY(check_count("num_pages", a.num_pages, 1, INT32_MAX));
+  SPINDLE__TRY(spindle__check_integer("args.rows", a.rows, 0, 1 << 30));
+  SPINDLE__TRY(spindle__check_integer("args.src_dtype", a.src_dtype, SPINDLE_F32, SPINDLE_BF16));
+  SPINDLE__TRY(spindle__check_integer("args.page_size", a.page_size, 1, INT32_MAX));
+  SPINDLE__TRY(spindle__check_integer("args.num_pages", a.num_pages, 1, INT32_MAX));
   if (a.rows == 0) return SPINDLE_OK;
-  SPINDLE__TRY(check_array("slot", a.slot, 8, true));
-  SPINDLE__TRY(check_array("index", a.index, 8, rotating));
-  SPINDLE__TRY(check_array("position", a.position, 4, false));
+  SPINDLE__TRY(spindle__check_array("args.slot", a.slot, 8, true));
+  SPINDLE__TRY(spindle__check_array("args.index", a.index, 8, rotating));
+  SPINDLE__TRY(spindle__check_array("args.position", a.position, 4, false));
   if (rotating) SPINDLE__TRY(check_table(context, &s, positions));
   if (rotating && any_length_dependent(positions))
     return spindle__fail(SPINDLE_UNSUPPORTED, "positions holds a length-dependent rule, which rotated keys would freeze at today's n");
@@ -92,15 +79,15 @@ spindle_status spindle_rotate(spindle_context *context, const spindle_shape *sha
   SPINDLE__TRY(spindle__check_shape(shape, &s));
   SPINDLE__TRY(spindle__read_descriptor(&a, sizeof a, args, "args"));
   if (!a.dtype) a.dtype = s.q_dtype;
-  SPINDLE__TRY(check_count("rows", a.rows, 0, 1 << 30));
-  SPINDLE__TRY(check_count("heads", a.heads, 1, 4096));
-  SPINDLE__TRY(check_count("dtype", a.dtype, SPINDLE_F32, SPINDLE_BF16));
-  SPINDLE__TRY(check_count("inverse", a.inverse, 0, 1));
+  SPINDLE__TRY(spindle__check_integer("args.rows", a.rows, 0, 1 << 30));
+  SPINDLE__TRY(spindle__check_integer("args.heads", a.heads, 1, 4096));
+  SPINDLE__TRY(spindle__check_integer("args.dtype", a.dtype, SPINDLE_F32, SPINDLE_BF16));
+  SPINDLE__TRY(spindle__check_integer("args.inverse", a.inverse, 0, 1));
   if (a.rows == 0) return SPINDLE_OK;
   SPINDLE__TRY(check_table(context, &s, positions));
-  SPINDLE__TRY(check_array("index", a.index, 8, true));
-  SPINDLE__TRY(check_array("position", a.position, 4, false));
-  SPINDLE__TRY(check_array("n", a.n, 8, any_length_dependent(positions)));
+  SPINDLE__TRY(spindle__check_array("args.index", a.index, 8, true));
+  SPINDLE__TRY(spindle__check_array("args.position", a.position, 4, false));
+  SPINDLE__TRY(spindle__check_array("args.n", a.n, 8, any_length_dependent(positions)));
   SPINDLE__TRY(check_rotate_tensors(&s, &a));
   return context->backend->rotate(context, &s, positions, &a, stream);
 }

@@ -1,12 +1,6 @@
 /* spindle_combine and spindle_combine_scale: validation, then the backend. */
 #include "internal.h"
 
-static spindle_status check_count(const char *field, int64_t value, int64_t low, int64_t high) {
-  if (value >= low && value <= high) return SPINDLE_OK;
-  return spindle__fail(SPINDLE_INVALID_ARGUMENT, "args.%s is %lld, must be in [%lld, %lld]", field, (long long)value, (long long)low,
-                       (long long)high);
-}
-
 /* The extent of `parts` tensors that lie `stride` elements apart. */
 static spindle__extent widen(spindle__extent one, int32_t parts, int64_t stride, size_t element) {
   one.end += (size_t)(parts - 1) * (size_t)stride * element;
@@ -39,14 +33,13 @@ static spindle_status check_tensors(spindle_combine_args *a, bool scale_only) {
   if (!a->part_lse.data) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "args.part_lse.data is NULL");
   SPINDLE__TRY(spindle__check_lse("args.part_lse", &a->part_lse, 1, a->rows, a->num_q_heads, &in[1]));
   SPINDLE__TRY(spindle__check_lse("args.lse", &a->lse, 1, a->rows, a->num_q_heads, &out[1]));
-  SPINDLE__TRY(check_count("part_o_stride", a->part_o_stride, o_parts > 1 ? 1 : 0, (int64_t)1 << 48));
-  SPINDLE__TRY(check_count("part_lse_stride", a->part_lse_stride, a->parts > 1 ? 1 : 0, (int64_t)1 << 48));
+  SPINDLE__TRY(spindle__check_integer("args.part_o_stride", a->part_o_stride, o_parts > 1 ? 1 : 0, (int64_t)1 << 48));
+  SPINDLE__TRY(spindle__check_integer("args.part_lse_stride", a->part_lse_stride, a->parts > 1 ? 1 : 0, (int64_t)1 << 48));
   if (o_parts > 1 && (size_t)a->part_o_stride * element % 16)
     return spindle__fail(SPINDLE_MISALIGNED, "args.part_o_stride is %lld elements, must be a multiple of 16 bytes", (long long)a->part_o_stride);
   if (a->part_o.batch || a->o.batch || a->part_lse.batch || a->lse.batch)
     return spindle__fail(SPINDLE_INVALID_ARGUMENT, "a batch stride is given, but rows are packed");
-  if ((uintptr_t)a->sink_logits % sizeof *a->sink_logits)
-    return spindle__fail(SPINDLE_MISALIGNED, "args.sink_logits is at %p, must be a multiple of 4 bytes", (const void *)a->sink_logits);
+  SPINDLE__TRY(spindle__check_array("args.sink_logits", a->sink_logits, sizeof *a->sink_logits, false));
   in[0] = widen(in[0], o_parts, a->part_o_stride, element);
   in[1] = widen(in[1], a->parts, a->part_lse_stride, sizeof(float));
   return check_overlaps(a, in, out, o_parts);
@@ -59,14 +52,14 @@ static spindle_status combine(spindle_context *context, const spindle_combine_ar
   SPINDLE__TRY(spindle__read_descriptor(&a, sizeof a, args, "args"));
   if (!a.part_dtype) a.part_dtype = SPINDLE_F32;
   if (!a.o_dtype) a.o_dtype = a.part_dtype;
-  SPINDLE__TRY(check_count("parts", a.parts, 1, 65536));
-  SPINDLE__TRY(check_count("rows", a.rows, 0, 1 << 30));
-  SPINDLE__TRY(check_count("num_q_heads", a.num_q_heads, 1, 4096));
-  SPINDLE__TRY(check_count("head_dim_v", a.head_dim_v, 1, SPINDLE__MAX_HEAD_DIM));
-  SPINDLE__TRY(check_count("part_dtype", a.part_dtype, SPINDLE_F32, SPINDLE_BF16));
-  SPINDLE__TRY(check_count("o_dtype", a.o_dtype, SPINDLE_F32, SPINDLE_BF16));
-  SPINDLE__TRY(check_count("own_part", a.own_part, 0, scale_only ? a.parts - 1 : 0));
-  SPINDLE__TRY(check_count("reserved", a.reserved, 0, 0));
+  SPINDLE__TRY(spindle__check_integer("args.parts", a.parts, 1, 65536));
+  SPINDLE__TRY(spindle__check_integer("args.rows", a.rows, 0, 1 << 30));
+  SPINDLE__TRY(spindle__check_integer("args.num_q_heads", a.num_q_heads, 1, 4096));
+  SPINDLE__TRY(spindle__check_integer("args.head_dim_v", a.head_dim_v, 1, SPINDLE__MAX_HEAD_DIM));
+  SPINDLE__TRY(spindle__check_integer("args.part_dtype", a.part_dtype, SPINDLE_F32, SPINDLE_BF16));
+  SPINDLE__TRY(spindle__check_integer("args.o_dtype", a.o_dtype, SPINDLE_F32, SPINDLE_BF16));
+  SPINDLE__TRY(spindle__check_integer("args.own_part", a.own_part, 0, scale_only ? a.parts - 1 : 0));
+  SPINDLE__TRY(spindle__check_integer("args.reserved", a.reserved, 0, 0));
   if (a.rows == 0) return SPINDLE_OK;
   SPINDLE__TRY(check_tensors(&a, scale_only));
   return context->backend->combine(context, &a, scale_only, stream);

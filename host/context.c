@@ -29,9 +29,8 @@ spindle_status spindle_context_create(spindle_context **context, const spindle_c
   if (!context) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "context is NULL");
   if (options) SPINDLE__TRY(spindle__read_descriptor(&o, sizeof o, options, "options"));
   SPINDLE__TRY(choose_backend(o.backend, &made.backend, &made.backend_kind));
-  if (o.device != 0) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "options.device is %d, must be 0 on the %s backend", o.device, made.backend->name);
-  if (o.num_threads < 0 || o.num_threads > MAX_THREADS)
-    return spindle__fail(SPINDLE_INVALID_ARGUMENT, "options.num_threads is %d, must be in [0, %d]", o.num_threads, MAX_THREADS);
+  SPINDLE__TRY(spindle__check_integer("options.device", o.device, 0, 0));
+  SPINDLE__TRY(spindle__check_integer("options.num_threads", o.num_threads, 0, MAX_THREADS));
   made.num_threads = o.num_threads ? o.num_threads : omp_get_max_threads();
   spindle_context *c = malloc(sizeof *c);
   if (!c) return spindle__fail(SPINDLE_OUT_OF_MEMORY, "no memory for a context (%zu bytes)", sizeof *c);

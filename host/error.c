@@ -54,3 +54,15 @@ spindle_status spindle__read_descriptor(void *dst, size_t dst_size, const void *
   memcpy(dst, &dst_size, sizeof dst_size);
   return SPINDLE_OK;
 }
+
+spindle_status spindle__check_integer(const char *name, int64_t value, int64_t low, int64_t high) {
+  if (value >= low && value <= high) return SPINDLE_OK;
+  return spindle__fail(SPINDLE_INVALID_ARGUMENT, "%s is %lld, must be in [%lld, %lld]", name, (long long)value, (long long)low, (long long)high);
+}
+
+spindle_status spindle__check_array(const char *name, const void *array, size_t alignment, bool required) {
+  if (!array && required) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "%s is NULL", name);
+  if ((uintptr_t)array % alignment)
+    return spindle__fail(SPINDLE_MISALIGNED, "%s is at %p, must be a multiple of %zu bytes", name, array, alignment);
+  return SPINDLE_OK;
+}

@@ -62,6 +62,8 @@ struct spindle_plan {
 /* Copies a caller's descriptor of any version into ours: shorter ones are filled up with 0, longer ones must be 0 beyond. */
 spindle_status spindle__read_descriptor(void *dst, size_t dst_size, const void *src, const char *name);
 
+spindle_status spindle__check_integer(const char *name, int64_t value, int64_t low, int64_t high);
+spindle_status spindle__check_array(const char *name, const void *array, size_t alignment, bool required);
 spindle_status spindle__check_shape(const spindle_shape *in, spindle_shape *out);
 /* Fills in defaults and validates against the shape. The lists still point to the caller's. */
 spindle_status spindle__check_position(const spindle_position *in, const spindle_shape *shape, spindle_position *out);

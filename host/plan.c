@@ -6,26 +6,20 @@
 
 #define WORKSPACE_ALIGNMENT 256
 
-static spindle_status check_option(const char *field, int64_t value, int64_t low, int64_t high) {
-  if (value >= low && value <= high) return SPINDLE_OK;
-  return spindle__fail(SPINDLE_INVALID_ARGUMENT, "options.%s is %lld, must be in [%lld, %lld]", field, (long long)value, (long long)low,
-                       (long long)high);
-}
-
 static spindle_status check_options(const spindle_plan_options *in, spindle_plan_options *out) {
   spindle_plan_options o;
   SPINDLE__TRY(spindle__read_descriptor(&o, sizeof o, in, "options"));
   if (!o.max_q_len) o.max_q_len = o.max_q_rows;
-  SPINDLE__TRY(check_option("max_requests", o.max_requests, 1, 65536));
-  SPINDLE__TRY(check_option("max_q_rows", o.max_q_rows, 1, 1 << 30));
-  SPINDLE__TRY(check_option("max_q_len", o.max_q_len, 1, o.max_q_rows));
-  SPINDLE__TRY(check_option("page_size", o.page_size, 0, 65535));
-  SPINDLE__TRY(check_option("max_kv_len", o.max_kv_len, 1, INT32_MAX));
-  SPINDLE__TRY(check_option("split_keys", o.split_keys, 0, INT32_MAX));
-  SPINDLE__TRY(check_option("schedule", o.schedule, SPINDLE_SCHEDULE_AUTO, SPINDLE_SCHEDULE_PREROTATE));
-  SPINDLE__TRY(check_option("partial", o.partial, 0, 1));
-  SPINDLE__TRY(check_option("remap_set", o.remap_set, 0, (1 << (SPINDLE_REMAP_LM_INFINITE + 1)) - 1));
-  SPINDLE__TRY(check_option("row_scale_set", o.row_scale_set, 0, (1 << (SPINDLE_ROWSCALE_SSMAX + 1)) - 1));
+  SPINDLE__TRY(spindle__check_integer("options.max_requests", o.max_requests, 1, 65536));
+  SPINDLE__TRY(spindle__check_integer("options.max_q_rows", o.max_q_rows, 1, 1 << 30));
+  SPINDLE__TRY(spindle__check_integer("options.max_q_len", o.max_q_len, 1, o.max_q_rows));
+  SPINDLE__TRY(spindle__check_integer("options.page_size", o.page_size, 0, 65535));
+  SPINDLE__TRY(spindle__check_integer("options.max_kv_len", o.max_kv_len, 1, INT32_MAX));
+  SPINDLE__TRY(spindle__check_integer("options.split_keys", o.split_keys, 0, INT32_MAX));
+  SPINDLE__TRY(spindle__check_integer("options.schedule", o.schedule, SPINDLE_SCHEDULE_AUTO, SPINDLE_SCHEDULE_PREROTATE));
+  SPINDLE__TRY(spindle__check_integer("options.partial", o.partial, 0, 1));
+  SPINDLE__TRY(spindle__check_integer("options.remap_set", o.remap_set, 0, (1 << (SPINDLE_REMAP_LM_INFINITE + 1)) - 1));
+  SPINDLE__TRY(spindle__check_integer("options.row_scale_set", o.row_scale_set, 0, (1 << (SPINDLE_ROWSCALE_SSMAX + 1)) - 1));
   *out = o;
   return SPINDLE_OK;
 }

@@ -47,8 +47,7 @@ spindle_status spindle_positions_create(spindle_positions **positions, spindle_c
   if (!positions) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "positions is NULL");
   if (!context) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "context is NULL");
   SPINDLE__TRY(spindle__check_shape(shape, &checked));
-  if (capacity < 1 || capacity > MAX_CAPACITY)
-    return spindle__fail(SPINDLE_INVALID_ARGUMENT, "capacity is %d, must be in [1, %d]", capacity, MAX_CAPACITY);
+  SPINDLE__TRY(spindle__check_integer("capacity", capacity, 1, MAX_CAPACITY));
 
   spindle_positions *t = calloc(1, sizeof *t);
   if (!t) return spindle__fail(SPINDLE_OUT_OF_MEMORY, "no memory for a position table (%zu bytes)", sizeof *t);
@@ -72,8 +71,7 @@ spindle_status spindle_positions_set(spindle_positions *positions, int32_t slot,
   spindle_position checked;
   if (!positions) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "positions is NULL");
   SPINDLE__TRY(spindle__check_stream(positions->context, stream));
-  if (slot < 0 || slot >= positions->capacity)
-    return spindle__fail(SPINDLE_INVALID_ARGUMENT, "slot is %d, must be in [0, %d)", slot, positions->capacity);
+  SPINDLE__TRY(spindle__check_integer("slot", slot, 0, positions->capacity - 1));
   SPINDLE__TRY(spindle__check_position(position, &positions->shape, &checked));
 
   spindle__slot *filled = calloc(1, sizeof *filled);

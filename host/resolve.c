@@ -12,8 +12,7 @@ spindle_status spindle_position_resolve(const spindle_position *position, const 
   double a, c;
   SPINDLE__TRY(spindle__check_shape(shape, &s));
   SPINDLE__TRY(spindle__check_position(position, &s, &p));
-  if (n < 1 || n > SPINDLE__MAX_INDEX)
-    return spindle__fail(SPINDLE_INVALID_ARGUMENT, "n is %lld, must be in [1, %lld]", (long long)n, (long long)SPINDLE__MAX_INDEX);
+  SPINDLE__TRY(spindle__check_integer("n", n, 1, SPINDLE__MAX_INDEX));
   spindle__rope_factors(&p, n, &a, &c);
   if (attention_factor) *attention_factor = a;
   if (softmax_scale_factor) *softmax_scale_factor = c;
@@ -36,9 +35,8 @@ spindle_status spindle_position_relative(const spindle_position *position, int32
   SPINDLE__TRY(spindle__check_shape(&shape, &shape));
   SPINDLE__TRY(spindle__check_position(&p, &shape, &p));
   if (!relative) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "relative is NULL");
-  if (n < 1 || n > SPINDLE__MAX_INDEX)
-    return spindle__fail(SPINDLE_INVALID_ARGUMENT, "n is %lld, must be in [1, %lld]", (long long)n, (long long)SPINDLE__MAX_INDEX);
-  if (row < 0 || row >= n) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "row is %lld, must be in [0, %lld)", (long long)row, (long long)n);
+  SPINDLE__TRY(spindle__check_integer("n", n, 1, SPINDLE__MAX_INDEX));
+  SPINDLE__TRY(spindle__check_integer("row", row, 0, n - 1));
 
   for (int64_t j = 0; j < n; j++) relative[j] = NAN;
   int32_t count = spindle__segments(&p, n, shifted_heads != 0, row, row + 1, 0, n, segments);

@@ -18,12 +18,6 @@ const char *spindle__dtype_name(int32_t dtype) {
   return dtype >= 0 && dtype <= SPINDLE_F8E4M3 ? names[dtype] : "unknown";
 }
 
-static spindle_status check_range(const char *field, int64_t value, int64_t low, int64_t high) {
-  if (value >= low && value <= high) return SPINDLE_OK;
-  return spindle__fail(SPINDLE_INVALID_ARGUMENT, "shape.%s is %lld, must be in [%lld, %lld]", field, (long long)value, (long long)low,
-                       (long long)high);
-}
-
 static void fill_defaults(spindle_shape *s) {
   if (!s->kv_dtype) s->kv_dtype = s->q_dtype;
   if (!s->o_dtype) s->o_dtype = s->q_dtype;
@@ -36,18 +30,18 @@ spindle_status spindle__check_shape(const spindle_shape *in, spindle_shape *out)
   spindle_shape s;
   SPINDLE__TRY(spindle__read_descriptor(&s, sizeof s, in, "shape"));
   fill_defaults(&s);
-  SPINDLE__TRY(check_range("q_dtype", s.q_dtype, SPINDLE_F32, SPINDLE_BF16));
-  SPINDLE__TRY(check_range("kv_dtype", s.kv_dtype, SPINDLE_F32, SPINDLE_F8E4M3));
-  SPINDLE__TRY(check_range("o_dtype", s.o_dtype, SPINDLE_F32, SPINDLE_BF16));
-  SPINDLE__TRY(check_range("num_q_heads", s.num_q_heads, 1, MAX_HEADS));
-  SPINDLE__TRY(check_range("num_kv_heads", s.num_kv_heads, 1, s.num_q_heads));
-  SPINDLE__TRY(check_range("head_dim_qk", s.head_dim_qk, 1, SPINDLE__MAX_HEAD_DIM));
-  SPINDLE__TRY(check_range("head_dim_v", s.head_dim_v, 1, SPINDLE__MAX_HEAD_DIM));
-  SPINDLE__TRY(check_range("rotary_offset", s.rotary_offset, 0, s.head_dim_qk));
-  SPINDLE__TRY(check_range("rotary_dim", s.rotary_dim, 0, s.head_dim_qk - s.rotary_offset));
-  SPINDLE__TRY(check_range("pair_layout", s.pair_layout, SPINDLE_PAIRS_HALF, SPINDLE_PAIRS_INTERLEAVED));
-  SPINDLE__TRY(check_range("key_state", s.key_state, SPINDLE_KEYS_RAW, SPINDLE_KEYS_ROTATED));
-  SPINDLE__TRY(check_range("bias", s.bias, SPINDLE_BIAS_NONE, SPINDLE_BIAS_KERPLE_POWER));
+  SPINDLE__TRY(spindle__check_integer("shape.q_dtype", s.q_dtype, SPINDLE_F32, SPINDLE_BF16));
+  SPINDLE__TRY(spindle__check_integer("shape.kv_dtype", s.kv_dtype, SPINDLE_F32, SPINDLE_F8E4M3));
+  SPINDLE__TRY(spindle__check_integer("shape.o_dtype", s.o_dtype, SPINDLE_F32, SPINDLE_BF16));
+  SPINDLE__TRY(spindle__check_integer("shape.num_q_heads", s.num_q_heads, 1, MAX_HEADS));
+  SPINDLE__TRY(spindle__check_integer("shape.num_kv_heads", s.num_kv_heads, 1, s.num_q_heads));
+  SPINDLE__TRY(spindle__check_integer("shape.head_dim_qk", s.head_dim_qk, 1, SPINDLE__MAX_HEAD_DIM));
+  SPINDLE__TRY(spindle__check_integer("shape.head_dim_v", s.head_dim_v, 1, SPINDLE__MAX_HEAD_DIM));
+  SPINDLE__TRY(spindle__check_integer("shape.rotary_offset", s.rotary_offset, 0, s.head_dim_qk));
+  SPINDLE__TRY(spindle__check_integer("shape.rotary_dim", s.rotary_dim, 0, s.head_dim_qk - s.rotary_offset));
+  SPINDLE__TRY(spindle__check_integer("shape.pair_layout", s.pair_layout, SPINDLE_PAIRS_HALF, SPINDLE_PAIRS_INTERLEAVED));
+  SPINDLE__TRY(spindle__check_integer("shape.key_state", s.key_state, SPINDLE_KEYS_RAW, SPINDLE_KEYS_ROTATED));
+  SPINDLE__TRY(spindle__check_integer("shape.bias", s.bias, SPINDLE_BIAS_NONE, SPINDLE_BIAS_KERPLE_POWER));
   if (s.num_q_heads % s.num_kv_heads)
     return spindle__fail(SPINDLE_INVALID_ARGUMENT, "shape.num_kv_heads is %d, must divide num_q_heads (%d)", s.num_kv_heads, s.num_q_heads);
   if (s.rotary_dim % 2) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "shape.rotary_dim is %d, must be even", s.rotary_dim);
