@@ -4,8 +4,9 @@
  *     staged row    one row of Q or K in float, pairs apart: [first of each pair | second of each pair | channels that do not rotate], each part
  *                   padded to SPINDLE__CPU_PAD. Rotation is then the same loop for both pair layouts and any rotary dim and offset.
  *     packed row    the same order without padding: depth = head_dim_qk floats. Q and K agree, so the order of channels does not matter.
- *     packed keys   [blocks][depth][SPINDLE__CPU_BLOCK]: keys are columns, `block` of them used, so that a product streams them as vectors.
- *     packed values [blocks of channels][keys of the tile][SPINDLE__CPU_BLOCK].
+ *     packed keys   [blocks of keys][depth][block]: keys are columns, so that a product streams them as vectors. How many floats a block has is the
+ *                   instruction set's affair; SPINDLE__CPU_BLOCK is the most.
+ *     packed values [blocks of channels][SPINDLE__CPU_TILE_KEYS][block].
  */
 #ifndef SPINDLE_HOST_CPU_KERNELS_H
 #define SPINDLE_HOST_CPU_KERNELS_H
@@ -13,8 +14,9 @@
 #include "../../kernels/params.h"
 
 #define SPINDLE__CPU_PAD 16        /* floats of the widest vector */
-#define SPINDLE__CPU_BLOCK 64      /* floats between rows of a packed block: four of the widest vectors */
-#define SPINDLE__CPU_TILE_KEYS 128 /* a key tile of depth 128 in float fills half an L1 twice over: two blocks of 32 KB, one live at a time */
+#define SPINDLE__CPU_BLOCK 64      /* four of the widest vectors */
+#define SPINDLE__CPU_TILE_KEYS 128 /* two widest blocks, of 32 KB each at depth 128: one is live at a time, in L1 */
+#define SPINDLE__CPU_MAX_ROWS 384  /* packed rows of an item */
 
 /* Where the channels of a row of Q or K go in a staged row. */
 typedef struct spindle__cpu_channels {

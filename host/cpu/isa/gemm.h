@@ -16,7 +16,7 @@ ALWAYS_INLINE void gemm_block(const int mr, const int nv, int32_t depth, const f
   for (int i = 0; i < mr; i++)
 #pragma GCC unroll 8
     for (int j = 0; j < nv; j++) acc[i][j] = alpha ? load(c + i * c_stride + j * WIDTH) * alpha[i] : splat(0.0f);
-  for (int32_t k = 0; k < depth; k++, b += SPINDLE__CPU_BLOCK) {
+  for (int32_t k = 0; k < depth; k++, b += BLOCK) {
     vf bk[MAX_VECTORS];
 #pragma GCC unroll 8
     for (int j = 0; j < nv; j++) bk[j] = load(b + j * WIDTH);
