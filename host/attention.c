@@ -18,7 +18,8 @@ static spindle_status check_weights(const spindle_plan *plan, const spindle_atte
   SPINDLE__TRY(check_weight("args.bias_a", a->bias_a, any, any, "shape.bias"));
   SPINDLE__TRY(check_weight("args.bias_p", a->bias_p, kerple, kerple, "shape.bias"));
   SPINDLE__TRY(check_weight("args.sink_logits", a->sink_logits, false, true, ""));
-  SPINDLE__TRY(check_weight("args.row_scale_s", a->row_scale_s, plan->uses_ssmax, true, "SPINDLE_ROWSCALE_SSMAX, which a slot uses,"));
+  SPINDLE__TRY(
+      check_weight("args.row_scale_s", a->row_scale_s, plan->uses_ssmax, true, "SPINDLE_ROWSCALE_SSMAX, which a slot uses,"));
   return check_weight("args.row_scale_b", a->row_scale_b, false, true, "");
 }
 
@@ -38,8 +39,10 @@ static spindle_status check_tensors(const spindle_plan *plan, spindle_attention_
   enum { Q, K, V, O, LSE, SCRATCH, STATE, COUNT };
   spindle__extent extent[COUNT];
   SPINDLE__TRY(spindle__check_rows("args.q", &a->q, s->q_dtype, requests, a->q_rows, s->num_q_heads, s->head_dim_qk, &extent[Q]));
-  SPINDLE__TRY(spindle__check_cache("args.k", &a->k, s->kv_dtype, b->num_pages, page_rows, s->num_kv_heads, s->head_dim_qk, &extent[K]));
-  SPINDLE__TRY(spindle__check_cache("args.v", &a->v, s->kv_dtype, b->num_pages, page_rows, s->num_kv_heads, s->head_dim_v, &extent[V]));
+  SPINDLE__TRY(
+      spindle__check_cache("args.k", &a->k, s->kv_dtype, b->num_pages, page_rows, s->num_kv_heads, s->head_dim_qk, &extent[K]));
+  SPINDLE__TRY(
+      spindle__check_cache("args.v", &a->v, s->kv_dtype, b->num_pages, page_rows, s->num_kv_heads, s->head_dim_v, &extent[V]));
   SPINDLE__TRY(spindle__check_rows("args.o", &a->o, s->o_dtype, requests, a->q_rows, s->num_q_heads, s->head_dim_v, &extent[O]));
   SPINDLE__TRY(spindle__check_lse("args.lse", &a->lse, requests, a->q_rows, s->num_q_heads, &extent[LSE]));
   SPINDLE__TRY(spindle__check_workspace("args.scratch", a->scratch, a->scratch_bytes, plan->scratch_bytes));

@@ -15,12 +15,13 @@ static spindle_status fetch(const checker *c, void *out, const void *array, int6
 
 static spindle_status check_value(const char *array, int64_t entry, int64_t value, int64_t low, int64_t high) {
   if (value >= low && value <= high) return SPINDLE_OK;
-  return spindle__fail(SPINDLE_LIMIT_EXCEEDED, "batch.%s[%lld] is %lld, must be in [%lld, %lld]", array, (long long)entry, (long long)value,
-                       (long long)low, (long long)high);
+  return spindle__fail(SPINDLE_LIMIT_EXCEEDED, "batch.%s[%lld] is %lld, must be in [%lld, %lld]", array, (long long)entry,
+                       (long long)value, (long long)low, (long long)high);
 }
 
 /* Reads array[r] and checks it; an absent array leaves *value as it is. */
-static spindle_status check_i32(const checker *c, const char *name, const int32_t *array, int64_t r, int64_t low, int64_t high, int64_t *value) {
+static spindle_status check_i32(const checker *c, const char *name, const int32_t *array, int64_t r, int64_t low, int64_t high,
+                                int64_t *value) {
   int32_t read;
   if (!array) return SPINDLE_OK;
   SPINDLE__TRY(fetch(c, &read, array, r, sizeof read));
@@ -28,7 +29,8 @@ static spindle_status check_i32(const checker *c, const char *name, const int32_
   return check_value(name, r, read, low, high);
 }
 
-static spindle_status check_i64(const checker *c, const char *name, const int64_t *array, int64_t r, int64_t low, int64_t high, int64_t *value) {
+static spindle_status check_i64(const checker *c, const char *name, const int64_t *array, int64_t r, int64_t low, int64_t high,
+                                int64_t *value) {
   if (!array) return SPINDLE_OK;
   SPINDLE__TRY(fetch(c, value, array, r, sizeof *value));
   return check_value(name, r, *value, low, high);
@@ -46,8 +48,8 @@ static spindle_status check_pages(const checker *c, int64_t r, int64_t kv_len) {
     int64_t page, first = 0, last = b->page_size, index = 0;
     uint32_t span;
     if (e == end)
-      return spindle__fail(SPINDLE_LIMIT_EXCEEDED, "batch.kv_len[%lld] is %lld, but the request's table holds %lld keys", (long long)r,
-                           (long long)kv_len, (long long)found);
+      return spindle__fail(SPINDLE_LIMIT_EXCEEDED, "batch.kv_len[%lld] is %lld, but the request's table holds %lld keys",
+                           (long long)r, (long long)kv_len, (long long)found);
     SPINDLE__TRY(check_i32(c, "pages", b->pages, e, 0, b->num_pages - 1, &page));
     if (b->page_span) {
       SPINDLE__TRY(fetch(c, &span, b->page_span, e, sizeof span));

@@ -9,13 +9,15 @@ static bool any_length_dependent(const spindle_positions *positions) {
 }
 
 /* A table that rows of this shape can be rotated by. */
-static spindle_status check_table(const spindle_context *context, const spindle_shape *shape, const spindle_positions *positions) {
+static spindle_status check_table(const spindle_context *context, const spindle_shape *shape,
+                                  const spindle_positions *positions) {
   if (positions->context != context) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "positions belongs to another context");
   if (positions->shape.rotary_dim != shape->rotary_dim)
-    return spindle__fail(SPINDLE_INVALID_ARGUMENT, "positions was made for rotary_dim %d, shape.rotary_dim is %d", positions->shape.rotary_dim,
-                         shape->rotary_dim);
+    return spindle__fail(SPINDLE_INVALID_ARGUMENT, "positions was made for rotary_dim %d, shape.rotary_dim is %d",
+                         positions->shape.rotary_dim, shape->rotary_dim);
   if (positions->rope_count[SPINDLE_ROPE_XPOS])
-    return spindle__fail(SPINDLE_UNSUPPORTED, "positions holds xPos, whose keys grow with their distance from a centre: they stay raw");
+    return spindle__fail(SPINDLE_UNSUPPORTED,
+                         "positions holds xPos, whose keys grow with their distance from a centre: they stay raw");
   return SPINDLE_OK;
 }
 
@@ -23,8 +25,10 @@ static spindle_status check_append_tensors(const spindle_shape *s, spindle_appen
   spindle__extent in[2], k, v;
   SPINDLE__TRY(spindle__check_rows("args.k_new", &a->k_new, a->src_dtype, 1, a->rows, s->num_kv_heads, s->head_dim_qk, &in[0]));
   SPINDLE__TRY(spindle__check_rows("args.v_new", &a->v_new, a->src_dtype, 1, a->rows, s->num_kv_heads, s->head_dim_v, &in[1]));
-  SPINDLE__TRY(spindle__check_cache("args.k", &a->k, s->kv_dtype, a->num_pages, a->page_size, s->num_kv_heads, s->head_dim_qk, &k));
-  SPINDLE__TRY(spindle__check_cache("args.v", &a->v, s->kv_dtype, a->num_pages, a->page_size, s->num_kv_heads, s->head_dim_v, &v));
+  SPINDLE__TRY(
+      spindle__check_cache("args.k", &a->k, s->kv_dtype, a->num_pages, a->page_size, s->num_kv_heads, s->head_dim_qk, &k));
+  SPINDLE__TRY(
+      spindle__check_cache("args.v", &a->v, s->kv_dtype, a->num_pages, a->page_size, s->num_kv_heads, s->head_dim_v, &v));
   if (a->k_new.batch || a->v_new.batch)
     return spindle__fail(SPINDLE_INVALID_ARGUMENT, "args.%s.batch is not 0: rows are packed", a->k_new.batch ? "k_new" : "v_new");
   SPINDLE__TRY(spindle__check_no_overlap(&k, in, 2));
@@ -43,7 +47,8 @@ spindle_status spindle_append(spindle_context *context, const spindle_shape *sha
   SPINDLE__TRY(spindle__check_shape(shape, &s));
   SPINDLE__TRY(spindle__read_descriptor(&a, sizeof a, args, "args"));
   bool rotating = positions && s.key_state == SPINDLE_KEYS_ROTATED;
-  if (positions && !rotating) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "positions is given, but shape.key_state is SPINDLE_KEYS_RAW");
+  if (positions && !rotating)
+    return spindle__fail(SPINDLE_INVALID_ARGUMENT, "positions is given, but shape.key_state is SPINDLE_KEYS_RAW");
   if (!a.src_dtype) a.src_dtype = s.q_dtype;
   SPINDLE__TRY(spindle__check_integer("args.rows", a.rows, 0, 1 << 30));
   SPINDLE__TRY(spindle__check_integer("args.src_dtype", a.src_dtype, SPINDLE_F32, SPINDLE_BF16));
@@ -55,7 +60,8 @@ spindle_status spindle_append(spindle_context *context, const spindle_shape *sha
   SPINDLE__TRY(spindle__check_array("args.position", a.position, 4, false));
   if (rotating) SPINDLE__TRY(check_table(context, &s, positions));
   if (rotating && any_length_dependent(positions))
-    return spindle__fail(SPINDLE_UNSUPPORTED, "positions holds a length-dependent rule, which rotated keys would freeze at today's n");
+    return spindle__fail(SPINDLE_UNSUPPORTED,
+                         "positions holds a length-dependent rule, which rotated keys would freeze at today's n");
   SPINDLE__TRY(check_append_tensors(&s, &a));
   return context->backend->append(context, &s, rotating ? positions : NULL, &a, stream);
 }
@@ -64,7 +70,8 @@ static spindle_status check_rotate_tensors(const spindle_shape *s, spindle_rotat
   spindle__extent in, out;
   SPINDLE__TRY(spindle__check_rows("args.x", &a->x, a->dtype, 1, a->rows, a->heads, s->head_dim_qk, &in));
   SPINDLE__TRY(spindle__check_rows("args.out", &a->out, a->dtype, 1, a->rows, a->heads, s->head_dim_qk, &out));
-  if (a->x.batch || a->out.batch) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "args.%s.batch is not 0: rows are packed", a->x.batch ? "x" : "out");
+  if (a->x.batch || a->out.batch)
+    return spindle__fail(SPINDLE_INVALID_ARGUMENT, "args.%s.batch is not 0: rows are packed", a->x.batch ? "x" : "out");
   bool in_place = a->x.data == a->out.data && a->x.row == a->out.row && a->x.head == a->out.head;
   return in_place ? SPINDLE_OK : spindle__check_no_overlap(&out, &in, 1);
 }

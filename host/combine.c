@@ -7,18 +7,25 @@ static spindle__extent widen(spindle__extent one, int32_t parts, int64_t stride,
   return one;
 }
 
-static bool same_rows(const spindle_rows *a, const spindle_rows *b) { return a->data == b->data && a->row == b->row && a->head == b->head; }
-static bool same_lse(const spindle_lse *a, const spindle_lse *b) { return a->data == b->data && a->row == b->row && a->head == b->head; }
+static bool same_rows(const spindle_rows *a, const spindle_rows *b) {
+  return a->data == b->data && a->row == b->row && a->head == b->head;
+}
+static bool same_lse(const spindle_lse *a, const spindle_lse *b) {
+  return a->data == b->data && a->row == b->row && a->head == b->head;
+}
 
-/* A row's parts are read before its result is written, so a result may take the place of part 0 if it has its type and strides. */
-static spindle_status check_overlaps(const spindle_combine_args *a, const spindle__extent *in, const spindle__extent *out, int32_t o_parts) {
+/* A row's parts are read before its result is written, so a result may take the place of part 0 if it has its type and strides.
+ */
+static spindle_status check_overlaps(const spindle_combine_args *a, const spindle__extent *in, const spindle__extent *out,
+                                     int32_t o_parts) {
   bool o_in_place = same_rows(&a->o, &a->part_o) && a->o_dtype == a->part_dtype;
   bool lse_in_place = same_lse(&a->lse, &a->part_lse);
   if (!o_in_place) SPINDLE__TRY(spindle__check_no_overlap(&out[0], &in[0], 1));
   if (!lse_in_place) SPINDLE__TRY(spindle__check_no_overlap(&out[1], &in[1], 1));
   /* In place, part 0 must end where the next part begins. */
   if (o_in_place && o_parts > 1 && out[0].end - out[0].begin > a->part_o_stride * (int64_t)spindle__dtype_bytes(a->part_dtype))
-    return spindle__fail(SPINDLE_OVERLAP, "args.o in place of part 0 reaches into part 1 (part_o_stride %lld elements)", (long long)a->part_o_stride);
+    return spindle__fail(SPINDLE_OVERLAP, "args.o in place of part 0 reaches into part 1 (part_o_stride %lld elements)",
+                         (long long)a->part_o_stride);
   SPINDLE__TRY(spindle__check_no_overlap(&out[0], &in[1], 1));
   SPINDLE__TRY(spindle__check_no_overlap(&out[1], &in[0], 1));
   return spindle__check_no_overlap(&out[0], &out[1], 1);
@@ -36,7 +43,8 @@ static spindle_status check_tensors(spindle_combine_args *a, bool scale_only) {
   SPINDLE__TRY(spindle__check_integer("args.part_o_stride", a->part_o_stride, o_parts > 1 ? 1 : 0, (int64_t)1 << 48));
   SPINDLE__TRY(spindle__check_integer("args.part_lse_stride", a->part_lse_stride, a->parts > 1 ? 1 : 0, (int64_t)1 << 48));
   if (o_parts > 1 && (size_t)a->part_o_stride * element % 16)
-    return spindle__fail(SPINDLE_MISALIGNED, "args.part_o_stride is %lld elements, must be a multiple of 16 bytes", (long long)a->part_o_stride);
+    return spindle__fail(SPINDLE_MISALIGNED, "args.part_o_stride is %lld elements, must be a multiple of 16 bytes",
+                         (long long)a->part_o_stride);
   if (a->part_o.batch || a->o.batch || a->part_lse.batch || a->lse.batch)
     return spindle__fail(SPINDLE_INVALID_ARGUMENT, "a batch stride is given, but rows are packed");
   SPINDLE__TRY(spindle__check_array("args.sink_logits", a->sink_logits, sizeof *a->sink_logits, false));
@@ -45,7 +53,8 @@ static spindle_status check_tensors(spindle_combine_args *a, bool scale_only) {
   return check_overlaps(a, in, out, o_parts);
 }
 
-static spindle_status combine(spindle_context *context, const spindle_combine_args *args, bool scale_only, spindle_stream stream) {
+static spindle_status combine(spindle_context *context, const spindle_combine_args *args, bool scale_only,
+                              spindle_stream stream) {
   spindle_combine_args a;
   if (!context) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "context is NULL");
   SPINDLE__TRY(spindle__check_stream(context, stream));

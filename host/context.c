@@ -18,7 +18,8 @@ static spindle_status choose_backend(int32_t asked, const spindle__backend **bac
       *backend = &spindle__reference_backend;
       *kind = SPINDLE_BACKEND_REFERENCE;
       return SPINDLE_OK;
-    case SPINDLE_BACKEND_CUDA: return spindle__fail(SPINDLE_NO_DEVICE, "options.backend is SPINDLE_BACKEND_CUDA, which this build does not have");
+    case SPINDLE_BACKEND_CUDA:
+      return spindle__fail(SPINDLE_NO_DEVICE, "options.backend is SPINDLE_BACKEND_CUDA, which this build does not have");
     default: return spindle__fail(SPINDLE_INVALID_ARGUMENT, "options.backend is %d, must be a SPINDLE_BACKEND_* (0..3)", asked);
   }
 }
@@ -46,7 +47,8 @@ spindle_status spindle_context_get_info(const spindle_context *context, spindle_
   if (!context) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "context is NULL");
   if (!info) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "info is NULL");
   if (info->struct_size < sizeof info->struct_size || info->struct_size > sizeof found)
-    return spindle__fail(SPINDLE_INVALID_ARGUMENT, "info.struct_size is %zu, expected sizeof the struct (%zu)", info->struct_size, sizeof found);
+    return spindle__fail(SPINDLE_INVALID_ARGUMENT, "info.struct_size is %zu, expected sizeof the struct (%zu)", info->struct_size,
+                         sizeof found);
   found.backend = context->backend_kind;
   found.device = context->device;
   found.num_threads = context->num_threads;
@@ -57,7 +59,8 @@ spindle_status spindle_context_get_info(const spindle_context *context, spindle_
 }
 
 spindle_status spindle__check_stream(const spindle_context *context, spindle_stream stream) {
-  if (stream) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "stream is not NULL, as it must be on the %s backend", context->backend->name);
+  if (stream)
+    return spindle__fail(SPINDLE_INVALID_ARGUMENT, "stream is not NULL, as it must be on the %s backend", context->backend->name);
   return SPINDLE_OK;
 }
 

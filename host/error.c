@@ -44,11 +44,13 @@ spindle_status spindle__read_descriptor(void *dst, size_t dst_size, const void *
   if (!src) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "%s is NULL", name);
   memcpy(&size, src, sizeof size);
   if (size < sizeof size || size > MAX_DESCRIPTOR_BYTES)
-    return spindle__fail(SPINDLE_INVALID_ARGUMENT, "%s.struct_size is %zu, expected sizeof the struct (%zu)", name, size, dst_size);
+    return spindle__fail(SPINDLE_INVALID_ARGUMENT, "%s.struct_size is %zu, expected sizeof the struct (%zu)", name, size,
+                         dst_size);
   for (size_t i = dst_size; i < size; i++)
     if (((const unsigned char *)src)[i])
-      return spindle__fail(SPINDLE_INVALID_ARGUMENT, "%s.struct_size is %zu, this library knows %zu bytes, and byte %zu beyond is not 0", name,
-                           size, dst_size, i);
+      return spindle__fail(SPINDLE_INVALID_ARGUMENT,
+                           "%s.struct_size is %zu, this library knows %zu bytes, and byte %zu beyond is not 0", name, size,
+                           dst_size, i);
   memset(dst, 0, dst_size);
   memcpy(dst, src, size < dst_size ? size : dst_size);
   memcpy(dst, &dst_size, sizeof dst_size);
@@ -57,7 +59,8 @@ spindle_status spindle__read_descriptor(void *dst, size_t dst_size, const void *
 
 spindle_status spindle__check_integer(const char *name, int64_t value, int64_t low, int64_t high) {
   if (value >= low && value <= high) return SPINDLE_OK;
-  return spindle__fail(SPINDLE_INVALID_ARGUMENT, "%s is %lld, must be in [%lld, %lld]", name, (long long)value, (long long)low, (long long)high);
+  return spindle__fail(SPINDLE_INVALID_ARGUMENT, "%s is %lld, must be in [%lld, %lld]", name, (long long)value, (long long)low,
+                       (long long)high);
 }
 
 spindle_status spindle__check_array(const char *name, const void *array, size_t alignment, bool required) {

@@ -12,9 +12,9 @@
 /* Sets the thread's message and returns status, so that callers can `return spindle__fail(...)`. */
 spindle_status spindle__fail(spindle_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-#define SPINDLE__TRY(call)                       \
-  do {                                           \
-    spindle_status try_status = (call);          \
+#define SPINDLE__TRY(call)                           \
+  do {                                               \
+    spindle_status try_status = (call);              \
     if (try_status != SPINDLE_OK) return try_status; \
   } while (0)
 
@@ -42,14 +42,15 @@ struct spindle_positions {
   spindle__slot *slots; /* device memory [capacity] */
   /* The host's own knowledge of the slots, for what it checks before a launch. `kinds` is guarded by `lock`. */
   spindle__slot_kinds *kinds; /* [capacity] */
-  int32_t rope_count[SPINDLE__MAX_KINDS], remap_count[SPINDLE__MAX_KINDS], row_scale_count[SPINDLE__MAX_KINDS]; /* slots of each kind */
+  int32_t rope_count[SPINDLE__MAX_KINDS], remap_count[SPINDLE__MAX_KINDS],
+      row_scale_count[SPINDLE__MAX_KINDS]; /* slots of each kind */
   pthread_mutex_t lock;
 };
 
 struct spindle_plan {
   spindle_context *context;
-  spindle_shape shape;           /* defaults filled in */
-  spindle_plan_options options;  /* defaults filled in */
+  spindle_shape shape;          /* defaults filled in */
+  spindle_plan_options options; /* defaults filled in */
   size_t state_bytes, scratch_bytes;
   /* Since the last prepare; state NULL before the first. */
   spindle_batch batch;
@@ -82,17 +83,18 @@ typedef struct spindle__extent {
 } spindle__extent;
 
 /* Fill in contiguous strides, check base and strides, and say what is touched. Tensors of no elements touch nothing. */
-spindle_status spindle__check_rows(const char *name, spindle_rows *t, int32_t dtype, int64_t batches, int64_t rows, int32_t heads, int32_t dim,
-                                   spindle__extent *extent);
-spindle_status spindle__check_cache(const char *name, spindle_cache *t, int32_t dtype, int64_t pages, int64_t page_rows, int32_t heads,
-                                    int32_t dim, spindle__extent *extent);
-spindle_status spindle__check_lse(const char *name, spindle_lse *t, int64_t batches, int64_t rows, int32_t heads, spindle__extent *extent);
+spindle_status spindle__check_rows(const char *name, spindle_rows *t, int32_t dtype, int64_t batches, int64_t rows, int32_t heads,
+                                   int32_t dim, spindle__extent *extent);
+spindle_status spindle__check_cache(const char *name, spindle_cache *t, int32_t dtype, int64_t pages, int64_t page_rows,
+                                    int32_t heads, int32_t dim, spindle__extent *extent);
+spindle_status spindle__check_lse(const char *name, spindle_lse *t, int64_t batches, int64_t rows, int32_t heads,
+                                  spindle__extent *extent);
 spindle_status spindle__check_no_overlap(const spindle__extent *output, const spindle__extent *others, int32_t count);
 
 /* ---- Backends ---- */
 
-/* Arguments have been validated and their defaults (strides too) filled in when these are called. A function that is NULL does not exist on
- * the backend: the caller reports SPINDLE_UNSUPPORTED. */
+/* Arguments have been validated and their defaults (strides too) filled in when these are called. A function that is NULL does
+ * not exist on the backend: the caller reports SPINDLE_UNSUPPORTED. */
 struct spindle__backend {
   const char *name;
   spindle_status (*describe)(const spindle_context *context, char *name, size_t bytes);

@@ -1,7 +1,7 @@
 /* Where the keys of a request lie: dense rows or table entries, as runs of consecutive rows with consecutive indices.
  *
- * A slot number u counts storage: key rows (dense), or entry * page_size + offset (paged). Indices ascend with u, so both ends of a range
- * of indices are found by search. */
+ * A slot number u counts storage: key rows (dense), or entry * page_size + offset (paged). Indices ascend with u, so both ends of
+ * a range of indices are found by search. */
 #include "internal.h"
 
 static const int32_t *entry_pages(const spindle_batch *b, const spindle__request *r) { return b->pages + r->first_entry; }
@@ -49,15 +49,19 @@ static int64_t seek(const spindle_batch *b, const spindle__request *r, int64_t j
     int64_t e_low = 0, e_high = r->num_entries;
     while (e_low < e_high) {
       int64_t e = e_low + (e_high - e_low) / 2;
-      if (entry_last_index(b, r, e) < j) e_low = e + 1;
-      else e_high = e;
+      if (entry_last_index(b, r, e) < j)
+        e_low = e + 1;
+      else
+        e_high = e;
     }
     return e_low * b->page_size;
   }
   while (low < high) {
     int64_t u = low + (high - low) / 2;
-    if (index_of(b, r, u) < j) low = u + 1;
-    else high = u;
+    if (index_of(b, r, u) < j)
+      low = u + 1;
+    else
+      high = u;
   }
   return low;
 }
@@ -98,7 +102,8 @@ bool spindle__keys_next(spindle__key_cursor *c, spindle__key_run *run) {
     }
     run->index = index;
     run->count = (int32_t)spindle__min(end - u, c->j1 - index);
-    run->page = b->page_size ? (int32_t)spindle__min(spindle__max(entry_pages(b, r)[u / b->page_size], 0), b->num_pages - 1) : r->kv_batch;
+    run->page = b->page_size ? (int32_t)spindle__min(spindle__max(entry_pages(b, r)[u / b->page_size], 0), b->num_pages - 1)
+                             : r->kv_batch;
     run->row = (int32_t)(b->page_size ? u - base : r->kv_begin + u);
     c->next = u + run->count;
     return true;

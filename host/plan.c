@@ -24,7 +24,8 @@ static spindle_status check_options(const spindle_plan_options *in, spindle_plan
   return SPINDLE_OK;
 }
 
-spindle_status spindle_plan_create(spindle_plan **plan, spindle_context *context, const spindle_shape *shape, const spindle_plan_options *options) {
+spindle_status spindle_plan_create(spindle_plan **plan, spindle_context *context, const spindle_shape *shape,
+                                   const spindle_plan_options *options) {
   spindle_plan made = {.context = context};
   if (!plan) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "plan is NULL");
   if (!context) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "context is NULL");
@@ -62,17 +63,20 @@ static bool same_shape(const spindle_shape *a, const spindle_shape *b) { return 
 static spindle_status check_kinds(const char *field, uint32_t set, const int32_t *count) {
   for (int32_t kind = 0; set && kind < SPINDLE__MAX_KINDS; kind++)
     if (count[kind] && !(set >> kind & 1))
-      return spindle__fail(SPINDLE_INVALID_ARGUMENT, "positions holds kind %d, which options.%s (0x%x) leaves out", kind, field, set);
+      return spindle__fail(SPINDLE_INVALID_ARGUMENT, "positions holds kind %d, which options.%s (0x%x) leaves out", kind, field,
+                           set);
   return SPINDLE_OK;
 }
 
-spindle_status spindle_plan_prepare(spindle_plan *plan, const spindle_positions *positions, const spindle_batch *batch, void *state,
-                                    size_t state_bytes, spindle_stream stream) {
+spindle_status spindle_plan_prepare(spindle_plan *plan, const spindle_positions *positions, const spindle_batch *batch,
+                                    void *state, size_t state_bytes, spindle_stream stream) {
   spindle_batch checked;
   if (!plan) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "plan is NULL");
   if (!positions) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "positions is NULL");
-  if (positions->context != plan->context) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "positions belongs to another context than plan");
-  if (!same_shape(&positions->shape, &plan->shape)) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "positions was made for another shape than plan");
+  if (positions->context != plan->context)
+    return spindle__fail(SPINDLE_INVALID_ARGUMENT, "positions belongs to another context than plan");
+  if (!same_shape(&positions->shape, &plan->shape))
+    return spindle__fail(SPINDLE_INVALID_ARGUMENT, "positions was made for another shape than plan");
   SPINDLE__TRY(spindle__check_stream(plan->context, stream));
   SPINDLE__TRY(spindle__check_batch(plan, batch, &checked));
   SPINDLE__TRY(check_kinds("remap_set", plan->options.remap_set, positions->remap_count));

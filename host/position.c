@@ -13,11 +13,12 @@ static spindle_status check_value(const spindle_parameter *parameter, double val
   const spindle__range *range = spindle__parameter_range(parameter);
   bool inside = value <= range->high && (range->open_low ? value > range->low : value >= range->low);
   if (inside || parameter->type == SPINDLE_PARAMETER_LIST) return SPINDLE_OK;
-  return spindle__fail(SPINDLE_INVALID_ARGUMENT, "position.%s is %g, must be in %c%g, %g]", parameter->field, value, range->open_low ? '(' : '[',
-                       range->low, range->high);
+  return spindle__fail(SPINDLE_INVALID_ARGUMENT, "position.%s is %g, must be in %c%g, %g]", parameter->field, value,
+                       range->open_low ? '(' : '[', range->low, range->high);
 }
 
-/* One field may have a name of its own in every method that reads it (row_scale_length). NULL: the method does not read the field. */
+/* One field may have a name of its own in every method that reads it (row_scale_length). NULL: the method does not read the
+ * field. */
 static const spindle_parameter *as_method_names_it(const spindle_method *method, const spindle_parameter *parameter) {
   int32_t count;
   const spindle_parameter *all = spindle_parameters(&count);
@@ -64,7 +65,8 @@ static spindle_status check_family(int32_t family, const spindle_method *method,
     const spindle_parameter *named = method ? as_method_names_it(method, &all[i]) : &all[i];
     if (value == 0) continue;
     if (!named)
-      return spindle__fail(SPINDLE_INVALID_ARGUMENT, "position.%s is %g, but '%s' does not read it", all[i].field, value, method->name);
+      return spindle__fail(SPINDLE_INVALID_ARGUMENT, "position.%s is %g, but '%s' does not read it", all[i].field, value,
+                           method->name);
     SPINDLE__TRY(check_value(named, value));
   }
   return method ? check_required(method, p) : SPINDLE_OK;
@@ -84,8 +86,8 @@ static spindle_status check_list(const char *field, const double *list, const sp
                          shape->rotary_dim / 2, field);
   for (int32_t t = 0; t < p->num_pairs; t++)
     if (!(list[t] <= range->high && (range->open_low ? list[t] > range->low : list[t] >= range->low)))
-      return spindle__fail(SPINDLE_INVALID_ARGUMENT, "position.%s[%d] is %g, must be in %c%g, %g]", field, t, list[t], range->open_low ? '(' : '[',
-                           range->low, range->high);
+      return spindle__fail(SPINDLE_INVALID_ARGUMENT, "position.%s[%d] is %g, must be in %c%g, %g]", field, t, list[t],
+                           range->open_low ? '(' : '[', range->low, range->high);
   return SPINDLE_OK;
 }
 
@@ -101,7 +103,8 @@ static void fill_defaults(spindle_position *p) {
   if (!p->scale_base) p->scale_base = 512.0;
   if (!p->mscale && p->rope == SPINDLE_ROPE_DEEPSEEK_YARN) p->mscale = 1.0;
   if (!p->factor && p->rope == SPINDLE_ROPE_PROPORTIONAL) p->factor = 1.0;
-  if (!p->factor && (p->rope == SPINDLE_ROPE_YARN || p->rope == SPINDLE_ROPE_LONGROPE || p->rope == SPINDLE_ROPE_LONGROPE_DYNAMIC))
+  if (!p->factor &&
+      (p->rope == SPINDLE_ROPE_YARN || p->rope == SPINDLE_ROPE_LONGROPE || p->rope == SPINDLE_ROPE_LONGROPE_DYNAMIC))
     p->factor = p->max_position_embeddings / length;
   if (!p->remap_local && p->remap == SPINDLE_REMAP_DCA_PAPER) p->remap_local = p->remap_pretrain - p->remap_chunk;
 }
@@ -110,7 +113,8 @@ static spindle_status check_ramp(const spindle_position *p) {
   double least = SPINDLE__TWO_PI * p->beta_slow;
   if (p->beta_fast <= p->beta_slow) return invalid_pair("beta_fast", p->beta_fast, "greater than beta_slow,", p->beta_slow);
   if (p->rope != SPINDLE_ROPE_NTK_BY_PARTS && p->original_max_position_embeddings < least)
-    return invalid_pair("original_max_position_embeddings", p->original_max_position_embeddings, "at least 2 pi beta_slow,", least);
+    return invalid_pair("original_max_position_embeddings", p->original_max_position_embeddings, "at least 2 pi beta_slow,",
+                        least);
   return SPINDLE_OK;
 }
 
@@ -123,7 +127,8 @@ static spindle_status check_rule(const spindle_position *p, const spindle_shape 
     case SPINDLE_ROPE_NTK_BY_PARTS_LEGACY:
     case SPINDLE_ROPE_DYNAMIC_NTK:
     case SPINDLE_ROPE_QWEN_DYNAMIC_NTK:
-      if (d <= 2) return spindle__fail(SPINDLE_UNSUPPORTED, "shape.rotary_dim is %d, NTK's exponent d / (d - 2) needs more than 2", d);
+      if (d <= 2)
+        return spindle__fail(SPINDLE_UNSUPPORTED, "shape.rotary_dim is %d, NTK's exponent d / (d - 2) needs more than 2", d);
       return SPINDLE_OK;
     case SPINDLE_ROPE_DYNAMIC_YARN:
       if (p->finetuned && p->max_position_embeddings < p->original_max_position_embeddings)
@@ -131,7 +136,9 @@ static spindle_status check_rule(const spindle_position *p, const spindle_shape 
                             p->original_max_position_embeddings);
       return check_ramp(p);
     case SPINDLE_ROPE_YARN:
-      if (p->factor < 1) return invalid_pair("max_position_embeddings", p->max_position_embeddings, "at least", p->original_max_position_embeddings);
+      if (p->factor < 1)
+        return invalid_pair("max_position_embeddings", p->max_position_embeddings, "at least",
+                            p->original_max_position_embeddings);
       return check_ramp(p);
     case SPINDLE_ROPE_NTK_BY_PARTS:
     case SPINDLE_ROPE_DEEPSEEK_YARN: return check_ramp(p);
@@ -150,13 +157,15 @@ static spindle_status check_remap(const spindle_position *p) {
         return invalid_pair("remap_window", (double)p->remap_window, "a multiple of remap_group,", (double)p->remap_group);
       return SPINDLE_OK;
     case SPINDLE_REMAP_DCA:
-      if (p->remap_local >= p->remap_chunk) return invalid_pair("remap_local", (double)p->remap_local, "less than remap_chunk,", (double)p->remap_chunk);
+      if (p->remap_local >= p->remap_chunk)
+        return invalid_pair("remap_local", (double)p->remap_local, "less than remap_chunk,", (double)p->remap_chunk);
       return SPINDLE_OK;
     case SPINDLE_REMAP_DCA_PAPER:
       if (p->remap_chunk >= p->remap_pretrain)
         return invalid_pair("remap_chunk", (double)p->remap_chunk, "less than remap_pretrain,", (double)p->remap_pretrain);
       if (p->remap_local != p->remap_pretrain - p->remap_chunk)
-        return invalid_pair("remap_local", (double)p->remap_local, "remap_pretrain - remap_chunk,", (double)(p->remap_pretrain - p->remap_chunk));
+        return invalid_pair("remap_local", (double)p->remap_local, "remap_pretrain - remap_chunk,",
+                            (double)(p->remap_pretrain - p->remap_chunk));
       return SPINDLE_OK;
     default: return SPINDLE_OK;
   }
@@ -164,14 +173,19 @@ static spindle_status check_remap(const spindle_position *p) {
 
 static spindle_status check_mask(const spindle_position *p, const spindle_shape *shape) {
   if (p->window_right && !p->not_causal)
-    return spindle__fail(SPINDLE_INVALID_ARGUMENT, "position.window_right is %lld, which needs not_causal", (long long)p->window_right);
+    return spindle__fail(SPINDLE_INVALID_ARGUMENT, "position.window_right is %lld, which needs not_causal",
+                         (long long)p->window_right);
   if (p->sink_tokens && !p->window_left)
-    return spindle__fail(SPINDLE_INVALID_ARGUMENT, "position.sink_tokens is %lld, which needs window_left", (long long)p->sink_tokens);
-  if (p->s2_group % 2) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "position.s2_group is %lld, must be even", (long long)p->s2_group);
+    return spindle__fail(SPINDLE_INVALID_ARGUMENT, "position.sink_tokens is %lld, which needs window_left",
+                         (long long)p->sink_tokens);
+  if (p->s2_group % 2)
+    return spindle__fail(SPINDLE_INVALID_ARGUMENT, "position.s2_group is %lld, must be even", (long long)p->s2_group);
   if (p->s2_wrap && (!p->s2_group || p->not_causal || p->remap || p->window_left || p->chunk))
-    return spindle__fail(SPINDLE_INVALID_ARGUMENT, "position.s2_wrap is 1, which needs s2_group and no not_causal, remap, window_left or chunk");
+    return spindle__fail(SPINDLE_INVALID_ARGUMENT,
+                         "position.s2_wrap is 1, which needs s2_group and no not_causal, remap, window_left or chunk");
   if (p->s2_group && shape->num_q_heads % 2)
-    return spindle__fail(SPINDLE_UNSUPPORTED, "position.s2_group shifts half of the heads, but shape.num_q_heads is %d", shape->num_q_heads);
+    return spindle__fail(SPINDLE_UNSUPPORTED, "position.s2_group shifts half of the heads, but shape.num_q_heads is %d",
+                         shape->num_q_heads);
   return SPINDLE_OK;
 }
 
@@ -199,7 +213,8 @@ spindle_status spindle__check_position(const spindle_position *in, const spindle
                          p.row_scale_length ? "length" : "beta");
   SPINDLE__TRY(check_family(SPINDLE_FAMILY_MASK, NULL, &p));
   if (p.partial_rotary_factor && p.rope != SPINDLE_ROPE_PROPORTIONAL)
-    return spindle__fail(SPINDLE_INVALID_ARGUMENT, "position.partial_rotary_factor is %g, but '%s' leaves that to shape.rotary_dim",
+    return spindle__fail(SPINDLE_INVALID_ARGUMENT,
+                         "position.partial_rotary_factor is %g, but '%s' leaves that to shape.rotary_dim",
                          p.partial_rotary_factor, rule->name);
   if (p.num_pairs != 0 && p.num_pairs != shape->rotary_dim / 2)
     return spindle__fail(SPINDLE_INVALID_ARGUMENT, "position.num_pairs is %d, must be 0 or rotary_dim / 2 (%d)", p.num_pairs,

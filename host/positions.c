@@ -42,7 +42,8 @@ static spindle_status write_empty_slots(spindle_positions *t) {
   return status;
 }
 
-spindle_status spindle_positions_create(spindle_positions **positions, spindle_context *context, const spindle_shape *shape, int32_t capacity) {
+spindle_status spindle_positions_create(spindle_positions **positions, spindle_context *context, const spindle_shape *shape,
+                                        int32_t capacity) {
   spindle_shape checked;
   if (!positions) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "positions is NULL");
   if (!context) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "context is NULL");
@@ -67,7 +68,8 @@ spindle_status spindle_positions_create(spindle_positions **positions, spindle_c
   return SPINDLE_OK;
 }
 
-spindle_status spindle_positions_set(spindle_positions *positions, int32_t slot, const spindle_position *position, spindle_stream stream) {
+spindle_status spindle_positions_set(spindle_positions *positions, int32_t slot, const spindle_position *position,
+                                     spindle_stream stream) {
   spindle_position checked;
   if (!positions) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "positions is NULL");
   SPINDLE__TRY(spindle__check_stream(positions->context, stream));

@@ -21,12 +21,14 @@ spindle_status spindle_position_resolve(const spindle_position *position, const 
 }
 
 /* P(i) - P(j), or for maps that count in units of 1/k what they differ by in tokens. */
-static double position_difference(const spindle_position *p, const spindle__map *q_map, int64_t i, const spindle__map *k_map, int64_t j) {
+static double position_difference(const spindle_position *p, const spindle__map *q_map, int64_t i, const spindle__map *k_map,
+                                  int64_t j) {
   double difference = (double)(spindle__map_at(q_map, i) - spindle__map_at(k_map, j)), w = (double)p->remap_window;
   return q_map->scaled ? w + (difference - w) / p->remap_k : difference;
 }
 
-spindle_status spindle_position_relative(const spindle_position *position, int32_t shifted_heads, int64_t row, int64_t n, double *relative) {
+spindle_status spindle_position_relative(const spindle_position *position, int32_t shifted_heads, int64_t row, int64_t n,
+                                         double *relative) {
   spindle_shape shape = {.struct_size = sizeof shape, .q_dtype = SPINDLE_F32, .num_q_heads = 2, .head_dim_qk = 128};
   spindle_position p;
   spindle__segment segments[SPINDLE__MAX_SEGMENTS];

@@ -23,7 +23,8 @@ static void fill_defaults(spindle_shape *s) {
   if (!s->o_dtype) s->o_dtype = s->q_dtype;
   if (!s->num_kv_heads) s->num_kv_heads = s->num_q_heads;
   if (!s->head_dim_v) s->head_dim_v = s->head_dim_qk;
-  if (!s->rotary_dim && s->rotary_offset >= 0 && s->rotary_offset <= s->head_dim_qk) s->rotary_dim = (s->head_dim_qk - s->rotary_offset) & ~1;
+  if (!s->rotary_dim && s->rotary_offset >= 0 && s->rotary_offset <= s->head_dim_qk)
+    s->rotary_dim = (s->head_dim_qk - s->rotary_offset) & ~1;
 }
 
 spindle_status spindle__check_shape(const spindle_shape *in, spindle_shape *out) {
@@ -43,7 +44,8 @@ spindle_status spindle__check_shape(const spindle_shape *in, spindle_shape *out)
   SPINDLE__TRY(spindle__check_integer("shape.key_state", s.key_state, SPINDLE_KEYS_RAW, SPINDLE_KEYS_ROTATED));
   SPINDLE__TRY(spindle__check_integer("shape.bias", s.bias, SPINDLE_BIAS_NONE, SPINDLE_BIAS_KERPLE_POWER));
   if (s.num_q_heads % s.num_kv_heads)
-    return spindle__fail(SPINDLE_INVALID_ARGUMENT, "shape.num_kv_heads is %d, must divide num_q_heads (%d)", s.num_kv_heads, s.num_q_heads);
+    return spindle__fail(SPINDLE_INVALID_ARGUMENT, "shape.num_kv_heads is %d, must divide num_q_heads (%d)", s.num_kv_heads,
+                         s.num_q_heads);
   if (s.rotary_dim % 2) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "shape.rotary_dim is %d, must be even", s.rotary_dim);
   *out = s;
   return SPINDLE_OK;

@@ -11,8 +11,8 @@
 #endif
 
 #define SPINDLE__MAX_HEAD_DIM 512
-#define SPINDLE__MAX_PAIRS (SPINDLE__MAX_HEAD_DIM / 2)
-#define SPINDLE__MAX_INDEX ((int64_t)1 << 40) /* indices are below */
+#define SPINDLE__MAX_PAIRS    (SPINDLE__MAX_HEAD_DIM / 2)
+#define SPINDLE__MAX_INDEX    ((int64_t)1 << 40) /* indices are below */
 
 SPINDLE__SHARED int64_t spindle__min(int64_t a, int64_t b) { return a < b ? a : b; }
 SPINDLE__SHARED int64_t spindle__max(int64_t a, int64_t b) { return a > b ? a : b; }

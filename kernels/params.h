@@ -24,8 +24,8 @@ typedef struct spindle__map {
   int64_t group;   /* >= 1 */
   int64_t a;       /* 0 or 1 */
   int64_t offset;
-  int64_t cap;     /* INT64_MAX: none */
-  int32_t scaled;  /* 0: steps; 1: scaled_step; 2: scaled_step and scaled_offset */
+  int64_t cap;    /* INT64_MAX: none */
+  int32_t scaled; /* 0: steps; 1: scaled_step; 2: scaled_step and scaled_offset */
 } spindle__map;
 
 SPINDLE__SHARED int64_t spindle__map_at(const spindle__map *m, int64_t x) {
@@ -44,7 +44,7 @@ typedef struct spindle__slot {
   double inv_freq[SPINDLE__MAX_PAIRS];
   double short_factor[SPINDLE__MAX_PAIRS];
   double long_factor[SPINDLE__MAX_PAIRS];
-  int32_t length_dependent;   /* 1: `resolved` is made anew by every prepare */
+  int32_t length_dependent; /* 1: `resolved` is made anew by every prepare */
   spindle__resolved resolved;
 } spindle__slot;
 
@@ -56,10 +56,10 @@ typedef struct spindle__request {
   int64_t q_index;            /* index of the first query row */
   int64_t kv_index;           /* index of the first key, without page_index */
   int64_t n;
-  int64_t key_lo, key_hi;     /* all keys present have indices in [key_lo, key_hi) */
-  int64_t first_entry;        /* paged: first table entry, and how many hold the kv_len keys */
+  int64_t key_lo, key_hi; /* all keys present have indices in [key_lo, key_hi) */
+  int64_t first_entry;    /* paged: first table entry, and how many hold the kv_len keys */
   int32_t num_entries;
-  int32_t last_end;           /* end of the valid slots in the last entry: where the kv_len keys are used up */
+  int32_t last_end; /* end of the valid slots in the last entry: where the kv_len keys are used up */
 } spindle__request;
 
 #endif

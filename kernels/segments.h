@@ -1,24 +1,25 @@
 /* From a method to the segments of a query tile: the region algebra.
  *
  * A region is a box: rows x keys x distances, with a map for the query's position and one for the key's. A remap is a list of
- * disjoint regions, and so is every mask. The segments of a tile are the intersections of one region of each list, cut to the tile, shrunk to
- * the keys that their rows can see; boxes that share the key map and whose rows are disjoint become one segment with several row groups, so that no
- * key tile is walked twice under one key map. Every visible (i, j) lies in exactly one group of exactly one segment.
+ * disjoint regions, and so is every mask. The segments of a tile are the intersections of one region of each list, cut to the
+ * tile, shrunk to the keys that their rows can see; boxes that share the key map and whose rows are disjoint become one segment
+ * with several row groups, so that no key tile is walked twice under one key map. Every visible (i, j) lies in exactly one group
+ * of exactly one segment.
  *
  * Pure integers, no allocation: host and device run the same code.
  *
- * Keys here are indices, not slots: a backend intersects [j0, j1) with the keys that are present. Rows before index 0 (more rows than keys) are
- * served like all others: under a causal mask they see nothing.
+ * Keys here are indices, not slots: a backend intersects [j0, j1) with the keys that are present. Rows before index 0 (more rows
+ * than keys) are served like all others: under a causal mask they see nothing.
  */
 #ifndef SPINDLE_KERNELS_SEGMENTS_H
 #define SPINDLE_KERNELS_SEGMENTS_H
 
 #include "params.h"
 
-#define SPINDLE__FAR ((int64_t)1 << 60) /* beyond every index and distance */
-#define SPINDLE__MAX_GROUPS 4           /* row groups of one segment: a tile meets two chunks of at most two kinds that share a key map */
-#define SPINDLE__MAX_SEGMENTS 48        /* of one tile; spindle__segment_bound says how many a descriptor really needs */
-#define SPINDLE__MAX_REGIONS 6          /* of one list, cut to a tile: DCA has 3 per chunk of rows */
+#define SPINDLE__FAR          ((int64_t)1 << 60) /* beyond every index and distance */
+#define SPINDLE__MAX_GROUPS   4 /* row groups of one segment: a tile meets two chunks of at most two kinds that share a key map */
+#define SPINDLE__MAX_SEGMENTS 48 /* of one tile; spindle__segment_bound says how many a descriptor really needs */
+#define SPINDLE__MAX_REGIONS  6  /* of one list, cut to a tile: DCA has 3 per chunk of rows */
 
 /* Rows [i0, i1) see keys at distances dmin <= i - j <= dmax, and are rotated at q_map(i). */
 typedef struct spindle__row_group {
@@ -80,7 +81,8 @@ SPINDLE__SHARED spindle__region spindle__region_all(int64_t i0, int64_t i1, spin
 }
 
 /* Near: dist <= w - 1 at true positions. Far: dist >= w under the maps given. */
-SPINDLE__SHARED int32_t spindle__near_far(int64_t i0, int64_t i1, int64_t w, spindle__map far_q, spindle__map far_k, spindle__region *out) {
+SPINDLE__SHARED int32_t spindle__near_far(int64_t i0, int64_t i1, int64_t w, spindle__map far_q, spindle__map far_k,
+                                          spindle__region *out) {
   out[0] = spindle__region_all(i0, i1, spindle__map_identity(), spindle__map_identity());
   out[0].rows.dmax = w - 1;
   out[1] = spindle__region_all(i0, i1, far_q, far_k);
@@ -88,7 +90,8 @@ SPINDLE__SHARED int32_t spindle__near_far(int64_t i0, int64_t i1, int64_t w, spi
   return 2;
 }
 
-/* Keys sit at j mod s; rows of chunk a look at their own chunk, at the one before (exact up to the cap) and at all earlier ones (constant). */
+/* Keys sit at j mod s; rows of chunk a look at their own chunk, at the one before (exact up to the cap) and at all earlier ones
+ * (constant). */
 SPINDLE__SHARED int32_t spindle__dca_regions(const spindle_position *p, int64_t i0, int64_t i1, spindle__region *out) {
   int paper = p->remap == SPINDLE_REMAP_DCA_PAPER;
   int64_t s = paper ? p->remap_chunk : p->remap_chunk - p->remap_local;
@@ -162,7 +165,8 @@ SPINDLE__SHARED int32_t spindle__chunk_regions(int64_t size, int64_t shift, int6
   }
   for (int64_t c = spindle__floor_div(i0 + shift, size); c * size - shift < i1; c++) {
     int64_t begin = c * size - shift, end = begin + size;
-    out[count] = spindle__region_all(spindle__max(i0, begin), spindle__min(i1, end), spindle__map_identity(), spindle__map_identity());
+    out[count] =
+        spindle__region_all(spindle__max(i0, begin), spindle__min(i1, end), spindle__map_identity(), spindle__map_identity());
     out[count].j0 = begin;
     out[count].j1 = end;
     count++;
@@ -170,8 +174,8 @@ SPINDLE__SHARED int32_t spindle__chunk_regions(int64_t size, int64_t shift, int6
   return count;
 }
 
-/* LongLoRA S2. With wrap the last half group is rolled in front of the first: rows [0, G/2) see it whole. (Of a text shorter than a group
- * only the keys that are not in these rows' own group anyway.) */
+/* LongLoRA S2. With wrap the last half group is rolled in front of the first: rows [0, G/2) see it whole. (Of a text shorter than
+ * a group only the keys that are not in these rows' own group anyway.) */
 SPINDLE__SHARED int32_t spindle__s2_regions(const spindle_position *p, int64_t n, int32_t shifted, int64_t i0, int64_t i1,
                                             spindle__region *out) {
   int64_t half = p->s2_group / 2;
@@ -215,9 +219,10 @@ SPINDLE__SHARED int32_t spindle__intersect(spindle__region *boxes, int32_t count
   return kept;
 }
 
-/* At most 24 boxes: 4 pieces of rows (two chunks each of DCA, chunk mask, S2), each row in at most 3 regions of its remap and 2 of its window. */
-SPINDLE__SHARED int32_t spindle__boxes(const spindle_position *p, int64_t n, int32_t shifted, int64_t i0, int64_t i1, int64_t key_lo,
-                                       int64_t key_hi, spindle__region *boxes) {
+/* At most 24 boxes: 4 pieces of rows (two chunks each of DCA, chunk mask, S2), each row in at most 3 regions of its remap and 2
+ * of its window. */
+SPINDLE__SHARED int32_t spindle__boxes(const spindle_position *p, int64_t n, int32_t shifted, int64_t i0, int64_t i1,
+                                       int64_t key_lo, int64_t key_hi, spindle__region *boxes) {
   spindle__region list[SPINDLE__MAX_REGIONS];
   spindle__region tile = spindle__region_all(i0, i1, spindle__map_identity(), spindle__map_identity());
   int32_t count = spindle__remap_regions(p, i0, i1, boxes);
@@ -235,12 +240,14 @@ SPINDLE__SHARED int32_t spindle__boxes(const spindle_position *p, int64_t n, int
 
 /* ---- Merging ---- */
 
-/* Adds a box's rows, over keys [j0, j1), to a segment of the same keys and key map that has room and none of these rows; else to a new one.
- * 0 if there is no room left at all. */
-SPINDLE__SHARED int spindle__segment_add(spindle__segment *out, int32_t *count, const spindle__region *box, int64_t j0, int64_t j1) {
+/* Adds a box's rows, over keys [j0, j1), to a segment of the same keys and key map that has room and none of these rows; else to
+ * a new one. 0 if there is no room left at all. */
+SPINDLE__SHARED int spindle__segment_add(spindle__segment *out, int32_t *count, const spindle__region *box, int64_t j0,
+                                         int64_t j1) {
   int32_t s = 0;
   for (; s < *count; s++) {
-    int fits = out[s].j0 == j0 && out[s].j1 == j1 && spindle__map_equal(&out[s].k_map, &box->k_map) && out[s].num_groups < SPINDLE__MAX_GROUPS;
+    int fits = out[s].j0 == j0 && out[s].j1 == j1 && spindle__map_equal(&out[s].k_map, &box->k_map) &&
+               out[s].num_groups < SPINDLE__MAX_GROUPS;
     for (int32_t g = 0; fits && g < out[s].num_groups; g++)
       fits = out[s].group[g].i1 <= box->rows.i0 || box->rows.i1 <= out[s].group[g].i0;
     if (fits) break;
@@ -257,7 +264,8 @@ SPINDLE__SHARED int spindle__segment_add(spindle__segment *out, int32_t *count, 
   return 1;
 }
 
-/* Cuts every box at the ends of the others with its key map and different rows, and collects what then covers the same keys. -1: no room. */
+/* Cuts every box at the ends of the others with its key map and different rows, and collects what then covers the same keys. -1:
+ * no room. */
 SPINDLE__SHARED int32_t spindle__merge(const spindle__region *boxes, int32_t count, spindle__segment *out) {
   int32_t made = 0;
   for (int32_t b = 0; b < count; b++) {
@@ -279,8 +287,8 @@ SPINDLE__SHARED int32_t spindle__merge(const spindle__region *boxes, int32_t cou
 
 /* ---- What backends call ---- */
 
-/* The largest i1 <= i0 + max_rows such that rows [i0, i1) meet at most two chunks each of DCA, of a chunk mask and of S2 (shifted or not).
- * Tiles given to spindle__segments must be cut so. */
+/* The largest i1 <= i0 + max_rows such that rows [i0, i1) meet at most two chunks each of DCA, of a chunk mask and of S2 (shifted
+ * or not). Tiles given to spindle__segments must be cut so. */
 SPINDLE__SHARED int64_t spindle__tile_end(const spindle_position *p, int64_t i0, int64_t max_rows) {
   int64_t end = i0 + max_rows, dca = 0;
   if (p->remap == SPINDLE_REMAP_DCA) dca = p->remap_chunk - p->remap_local;
@@ -295,10 +303,10 @@ SPINDLE__SHARED int64_t spindle__tile_end(const spindle_position *p, int64_t i0,
   return end;
 }
 
-/* Writes the segments of rows [i0, i1) over keys of indices [key_lo, key_hi) and returns their number. n: the request's, for S2 with wrap.
- * shifted: heads >= Hq / 2, for S2. */
-SPINDLE__SHARED int32_t spindle__segments(const spindle_position *p, int64_t n, int32_t shifted, int64_t i0, int64_t i1, int64_t key_lo,
-                                          int64_t key_hi, spindle__segment *out) {
+/* Writes the segments of rows [i0, i1) over keys of indices [key_lo, key_hi) and returns their number. n: the request's, for S2
+ * with wrap. shifted: heads >= Hq / 2, for S2. */
+SPINDLE__SHARED int32_t spindle__segments(const spindle_position *p, int64_t n, int32_t shifted, int64_t i0, int64_t i1,
+                                          int64_t key_lo, int64_t key_hi, spindle__segment *out) {
   spindle__region boxes[SPINDLE__MAX_SEGMENTS];
   int32_t count = spindle__boxes(p, n, shifted, i0, i1, key_lo, key_hi, boxes);
   int32_t made = spindle__merge(boxes, count, out);
@@ -325,9 +333,10 @@ SPINDLE__SHARED int spindle__segment_is_full(const spindle__segment *s, int64_t 
   return rows == i1 - i0;
 }
 
-/* The most segments that a tile cut by spindle__tile_end can have. A remap alone: none 1; ReRoPE, Leaky ReRoPE, Self-Extend, StreamingLLM,
- * LM-Infinite 2; DCA 4 (the chunks of keys around a border), and up to 2 more where a left window has an edge per chunk of rows. Sinks beside a
- * window double it. All that as often as a chunk mask and S2 cut the rows: a border each, and two for the keys rolled to the front. */
+/* The most segments that a tile cut by spindle__tile_end can have. A remap alone: none 1; ReRoPE, Leaky ReRoPE, Self-Extend,
+ * StreamingLLM, LM-Infinite 2; DCA 4 (the chunks of keys around a border), and up to 2 more where a left window has an edge per
+ * chunk of rows. Sinks beside a window double it. All that as often as a chunk mask and S2 cut the rows: a border each, and two
+ * for the keys rolled to the front. */
 SPINDLE__SHARED int32_t spindle__segment_bound(const spindle_position *p) {
   int dca = p->remap == SPINDLE_REMAP_DCA || p->remap == SPINDLE_REMAP_DCA_PAPER;
   int32_t bound = p->remap == SPINDLE_REMAP_NONE ? 1 : !dca ? 2 : p->window_left ? 6 : 4;

@@ -38,8 +38,8 @@
  * Threads and streams
  *     Contexts and position tables may be used by any number of threads; a plan by one thread at a time. All work is
  *     ordered on the stream given. The cpu and reference backends take stream NULL and return when the work is done.
- *     No call prints, exits or aborts; spindle_plan_prepare, spindle_attention, spindle_append, spindle_rotate and spindle_combine
- *     neither allocate device memory nor synchronise, and can be captured in a CUDA graph.
+ *     No call prints, exits or aborts. spindle_plan_prepare, spindle_attention, spindle_append, spindle_rotate and
+ *     spindle_combine neither allocate device memory nor synchronise, and can be captured in a CUDA graph.
  */
 #ifndef SPINDLE_SPINDLE_H
 #define SPINDLE_SPINDLE_H
@@ -60,7 +60,7 @@ extern "C" {
 #define SPINDLE_VERSION_MAJOR 0
 #define SPINDLE_VERSION_MINOR 1
 #define SPINDLE_VERSION_PATCH 0
-#define SPINDLE_VERSION (SPINDLE_VERSION_MAJOR * 10000 + SPINDLE_VERSION_MINOR * 100 + SPINDLE_VERSION_PATCH)
+#define SPINDLE_VERSION       (SPINDLE_VERSION_MAJOR * 10000 + SPINDLE_VERSION_MINOR * 100 + SPINDLE_VERSION_PATCH)
 
 /* SPINDLE_VERSION of the library that is linked. */
 SPINDLE_API int32_t spindle_version(void);
@@ -102,7 +102,7 @@ typedef struct spindle_plan spindle_plan;
 typedef struct spindle_event spindle_event;
 
 enum {
-  SPINDLE_BACKEND_AUTO = 0,     /* cuda where there is a device, else cpu */
+  SPINDLE_BACKEND_AUTO = 0, /* cuda where there is a device, else cpu */
   SPINDLE_BACKEND_CUDA = 1,
   SPINDLE_BACKEND_CPU = 2,
   SPINDLE_BACKEND_REFERENCE = 3 /* float64, O(Nq Nk), one (i, j) pair at a time: the oracle, not for production */
@@ -125,8 +125,8 @@ typedef struct spindle_context_info {
   int32_t backend;    /* the one in use, never AUTO */
   int32_t device;
   int32_t num_threads;
-  int32_t arch;       /* cuda: 80, 90, ...; else 0 */
-  char name[128];     /* "cpu (AVX-512)", the device's name, "reference" */
+  int32_t arch;   /* cuda: 80, 90, ...; else 0 */
+  char name[128]; /* "cpu (AVX-512)", the device's name, "reference" */
 } spindle_context_info;
 SPINDLE_API spindle_status spindle_context_get_info(const spindle_context *context, spindle_context_info *info);
 
@@ -136,27 +136,27 @@ SPINDLE_API spindle_status spindle_context_get_info(const spindle_context *conte
  * s factor. In brackets the fields a rule needs beyond rope_theta; "n" marks the length-dependent ones. Sources are in the
  * registry below. */
 enum {
-  SPINDLE_ROPE_NONE = 0,                 /* no rotation (NoPE) */
-  SPINDLE_ROPE_DEFAULT = 1,              /* w_t = theta^(-2t/d) */
-  SPINDLE_ROPE_LINEAR = 2,               /* position interpolation: w_t / s [factor] */
-  SPINDLE_ROPE_NTK = 3,                  /* theta' = theta alpha^(d/(d-2)) [alpha] */
-  SPINDLE_ROPE_NTK_OLD = 4,              /* theta' = theta s [factor] */
-  SPINDLE_ROPE_NTK_FIXED = 5,            /* NTK_OLD with a further s^(-2/d) on every pair [factor] */
-  SPINDLE_ROPE_NTK_MIXED = 6,            /* w_t / exp(a (t+1)^b), a (d/2)^b = ln s [factor, ntk_b] */
-  SPINDLE_ROPE_NTK_BY_PARTS = 7,         /* YaRN paper Def. 2: ramp in rotations, no temperature [factor, L] */
-  SPINDLE_ROPE_NTK_BY_PARTS_LEGACY = 8,  /* the form before YaRN [factor, L] */
-  SPINDLE_ROPE_DYNAMIC_LINEAR = 9,       /* n: interpolate by n / max beyond max [max_position_embeddings] */
-  SPINDLE_ROPE_DYNAMIC_NTK = 10,         /* n: alpha = s n / max - (s - 1) beyond max [factor, max_position_embeddings] */
-  SPINDLE_ROPE_QWEN_DYNAMIC_NTK = 11,    /* n: alpha = 2^ceil(log2(n / L) + 1) - 1 [L] */
-  SPINDLE_ROPE_YARN = 12,                /* ramp in the pair index, A = 0.1 ln s + 1 [factor or max_position_embeddings, L] */
-  SPINDLE_ROPE_DYNAMIC_YARN = 13,        /* n: YaRN with s = n / L beyond the trained length [L] */
-  SPINDLE_ROPE_DEEPSEEK_YARN = 14,       /* YaRN with A = 1 and the temperature on the whole score [factor, mscale, L] */
-  SPINDLE_ROPE_LLAMA3 = 15,              /* ramp in wavelengths [factor, L] */
-  SPINDLE_ROPE_LONGROPE = 16,            /* n: w_t / short_factor_t up to L, / long_factor_t beyond [both lists, L] */
-  SPINDLE_ROPE_LONGROPE_DYNAMIC = 17,    /* n: the long list fades in between L and s L [long_factor, L] */
-  SPINDLE_ROPE_PROPORTIONAL = 18,        /* the first partial_rotary_factor of the pairs rotate, d in the exponent */
-  SPINDLE_ROPE_XPOS = 19,                /* default, and pair t of the product times zeta_t^((i-j)/scale_base) */
-  SPINDLE_ROPE_TABLE = 20                /* w_t = inv_freq[t] [inv_freq]; negative and zero frequencies are fine */
+  SPINDLE_ROPE_NONE = 0,                /* no rotation (NoPE) */
+  SPINDLE_ROPE_DEFAULT = 1,             /* w_t = theta^(-2t/d) */
+  SPINDLE_ROPE_LINEAR = 2,              /* position interpolation: w_t / s [factor] */
+  SPINDLE_ROPE_NTK = 3,                 /* theta' = theta alpha^(d/(d-2)) [alpha] */
+  SPINDLE_ROPE_NTK_OLD = 4,             /* theta' = theta s [factor] */
+  SPINDLE_ROPE_NTK_FIXED = 5,           /* NTK_OLD with a further s^(-2/d) on every pair [factor] */
+  SPINDLE_ROPE_NTK_MIXED = 6,           /* w_t / exp(a (t+1)^b), a (d/2)^b = ln s [factor, ntk_b] */
+  SPINDLE_ROPE_NTK_BY_PARTS = 7,        /* YaRN paper Def. 2: ramp in rotations, no temperature [factor, L] */
+  SPINDLE_ROPE_NTK_BY_PARTS_LEGACY = 8, /* the form before YaRN [factor, L] */
+  SPINDLE_ROPE_DYNAMIC_LINEAR = 9,      /* n: interpolate by n / max beyond max [max_position_embeddings] */
+  SPINDLE_ROPE_DYNAMIC_NTK = 10,        /* n: alpha = s n / max - (s - 1) beyond max [factor, max_position_embeddings] */
+  SPINDLE_ROPE_QWEN_DYNAMIC_NTK = 11,   /* n: alpha = 2^ceil(log2(n / L) + 1) - 1 [L] */
+  SPINDLE_ROPE_YARN = 12,               /* ramp in the pair index, A = 0.1 ln s + 1 [factor or max_position_embeddings, L] */
+  SPINDLE_ROPE_DYNAMIC_YARN = 13,       /* n: YaRN with s = n / L beyond the trained length [L] */
+  SPINDLE_ROPE_DEEPSEEK_YARN = 14,      /* YaRN with A = 1 and the temperature on the whole score [factor, mscale, L] */
+  SPINDLE_ROPE_LLAMA3 = 15,             /* ramp in wavelengths [factor, L] */
+  SPINDLE_ROPE_LONGROPE = 16,           /* n: w_t / short_factor_t up to L, / long_factor_t beyond [both lists, L] */
+  SPINDLE_ROPE_LONGROPE_DYNAMIC = 17,   /* n: the long list fades in between L and s L [long_factor, L] */
+  SPINDLE_ROPE_PROPORTIONAL = 18,       /* the first partial_rotary_factor of the pairs rotate, d in the exponent */
+  SPINDLE_ROPE_XPOS = 19,               /* default, and pair t of the product times zeta_t^((i-j)/scale_base) */
+  SPINDLE_ROPE_TABLE = 20               /* w_t = inv_freq[t] [inv_freq]; negative and zero frequencies are fine */
 };
 
 /* Remaps: the position difference that a distance becomes. Causal only. w, G, s, ... are the remap_* fields. */
@@ -167,8 +167,8 @@ enum {
   SPINDLE_REMAP_SELF_EXTEND = 3,  /* dist < w: dist, else i div G - j div G + w - w / G [group | window] */
   SPINDLE_REMAP_DCA = 4,          /* dual chunk attention as released: chunks of s = chunk - local keys [chunk, local] */
   SPINDLE_REMAP_DCA_PAPER = 5,    /* as printed: chunk keys a chunk, positions up to pretrain - 1 [pretrain, chunk, local] */
-  SPINDLE_REMAP_STREAMING = 6,    /* StreamingLLM: sees j < S or dist <= R; sinks at min(i, S + R) - j [sink_tokens S, window R] */
-  SPINDLE_REMAP_LM_INFINITE = 7   /* sees dist < w, or j < S at distance w [sink_tokens S, window w] */
+  SPINDLE_REMAP_STREAMING = 6,  /* StreamingLLM: sees j < S or dist <= R; sinks at min(i, S + R) - j [sink_tokens S, window R] */
+  SPINDLE_REMAP_LM_INFINITE = 7 /* sees dist < w, or j < S at distance w [sink_tokens S, window w] */
 };
 
 /* Row scales: a factor on all scores of query row i, before softcap and bias. */
@@ -203,12 +203,12 @@ typedef struct spindle_position {
   double beta_slow;        /* default 1 */
   double mscale;           /* YaRN: with mscale_all_dim A = m(mscale) / m(mscale_all_dim). DeepSeek: default 1 */
   double mscale_all_dim;
-  double low_freq_factor;  /* Llama 3: default 1 */
-  double high_freq_factor; /* Llama 3: default 4 */
+  double low_freq_factor;       /* Llama 3: default 1 */
+  double high_freq_factor;      /* Llama 3: default 4 */
   double partial_rotary_factor; /* proportional: 0 < p <= 1, default 1. Else the shape's rotary_dim says it */
-  double alpha;            /* >= 1 */
-  double ntk_b;            /* NTK-mixed: 0 < b <= 1, default 0.625 */
-  double scale_base;       /* xPos: default 512 */
+  double alpha;                 /* >= 1 */
+  double ntk_b;                 /* NTK-mixed: 0 < b <= 1, default 0.625 */
+  double scale_base;            /* xPos: default 512 */
   double remap_k;
   double row_scale_length;
   double row_scale_beta;
@@ -264,22 +264,22 @@ typedef struct spindle_shape {
 /* ---- Position table: resolved descriptors in slots at fixed device addresses ----------------------------------------- */
 
 /* capacity: slots, 1..1048576. Slots start as the zeroed descriptor (causal, no rotation). */
-SPINDLE_API spindle_status spindle_positions_create(spindle_positions **positions, spindle_context *context, const spindle_shape *shape,
-                                                    int32_t capacity);
-/* Validates, resolves and writes one slot, in stream order: between two replays of a graph that reads the table. Refuses what the shape
- * cannot serve. A failed call leaves the slot as it was. */
+SPINDLE_API spindle_status spindle_positions_create(spindle_positions **positions, spindle_context *context,
+                                                    const spindle_shape *shape, int32_t capacity);
+/* Validates, resolves and writes one slot, in stream order: between two replays of a graph that reads the table. Refuses what the
+ * shape cannot serve. A failed call leaves the slot as it was. */
 SPINDLE_API spindle_status spindle_positions_set(spindle_positions *positions, int32_t slot, const spindle_position *position,
                                                  spindle_stream stream);
 SPINDLE_API void spindle_positions_destroy(spindle_positions *positions);
 
-/* What a rule comes to at length n (>= 1; ignored by static rules): inv_freq[rotary_dim / 2] in radians per token, the factor A on the
- * rotated channels of Q and of K, and the factor on the whole score (DeepSeek). Any output may be NULL. Host only. */
+/* What a rule comes to at length n (>= 1; ignored by static rules): inv_freq[rotary_dim / 2] in radians per token, the factor A
+ * on the rotated channels of Q and of K, and the factor on the whole score (DeepSeek). Any output may be NULL. Host only. */
 SPINDLE_API spindle_status spindle_position_resolve(const spindle_position *position, const spindle_shape *shape, int64_t n,
                                                     double *inv_freq, double *attention_factor, double *softmax_scale_factor);
 /* relative[j], j in [0, n): the position difference at which row `row` (0 <= row < n) scores key j, NaN where it does not see it.
  * shifted_heads: 1 for heads >= Hq / 2 (differs under S2 only). Host only. */
-SPINDLE_API spindle_status spindle_position_relative(const spindle_position *position, int32_t shifted_heads, int64_t row, int64_t n,
-                                                     double *relative);
+SPINDLE_API spindle_status spindle_position_relative(const spindle_position *position, int32_t shifted_heads, int64_t row,
+                                                     int64_t n, double *relative);
 
 /* ---- Plan: from bounds alone ----------------------------------------------------------------------------------------- */
 
@@ -308,12 +308,12 @@ SPINDLE_API spindle_status spindle_plan_create(spindle_plan **plan, spindle_cont
                                                const spindle_plan_options *options);
 SPINDLE_API void spindle_plan_destroy(spindle_plan *plan);
 
-/* Bytes of [dev] workspace, fixed for the plan's life. state: from prepare to the last run that follows it, one per plan in flight.
- * scratch: during a run; plans that run on one stream may share the largest. */
+/* Bytes of [dev] workspace, fixed for the plan's life. state: from prepare to the last run that follows it, one per plan in
+ * flight. scratch: during a run; plans that run on one stream may share the largest. */
 SPINDLE_API spindle_status spindle_plan_workspace(const spindle_plan *plan, size_t *state_bytes, size_t *scratch_bytes);
 
-/* The requests of one step. Arrays are [dev][max_requests], except where said. Lengths, indices and position slots are read by prepare;
- * the page tables (pages, page_index, page_span, table_begin) by every run too. */
+/* The requests of one step. Arrays are [dev][max_requests], except where said. Lengths, indices and position slots are read by
+ * prepare; the page tables (pages, page_index, page_span, table_begin) by every run too. */
 typedef struct spindle_batch {
   size_t struct_size;
   int32_t max_requests; /* entries of the arrays, at most the plan's; required */
@@ -329,8 +329,8 @@ typedef struct spindle_batch {
   const int32_t *q_begin;  /* required: first row of the request in Q, O, LSE (within its batch row where Q has a batch stride) */
   const int32_t *q_len;    /* required; 0 = unused entry */
   const int32_t *kv_len;   /* required: keys present here */
-  const int64_t *q_index;  /* index of the first query row; NULL: the rows end with the keys, kv_index + kv_len - q_len (which may be
-                              negative: such rows see nothing under a causal mask). Required with shards and page_index */
+  const int64_t *q_index;  /* index of the first query row; NULL: the rows end with the keys, kv_index + kv_len - q_len (which may
+                              be  negative: such rows see nothing under a causal mask). Required with shards and page_index */
   const int64_t *n;        /* NULL: q_index + q_len */
   const int32_t *position; /* slot in the position table; NULL: slot 0 */
   const int64_t *kv_index; /* index of the first key, where page_index is NULL; NULL: 0. An evicted window, a slice of a text */
@@ -338,24 +338,26 @@ typedef struct spindle_batch {
   const int32_t *kv_begin; /* dense: first key row in its batch row (left padding); NULL: 0 */
   const int32_t *kv_batch; /* dense: batch row of K and V; NULL: the request's number */
 
-  const int32_t *pages;       /* paged, required: page of entry e of request r at pages[table_begin[r] + e] (CSR), or, with table_begin
-                                 NULL, pages[r * table_stride + e] (block table) */
+  const int32_t *pages; /* paged, required: page of entry e of request r at pages[table_begin[r] + e] (CSR), or, with table_begin
+                           NULL, pages[r * table_stride + e] (block table) */
   const int32_t *table_begin; /* [dev][max_requests + 1] */
   int64_t table_stride;
-  const int64_t *page_index;  /* per table entry, like pages: index of its slot 0 (may be negative where slot 0 is not valid); the
-                                 indices of valid slots ascend over a request's entries. NULL: entry e starts at e * page_size + kv_index */
-  const uint32_t *page_span;  /* per table entry: first | end << 16 of its valid slots; NULL: all, up to kv_len keys in total */
+  const int64_t
+      *page_index;           /* per table entry, like pages: index of its slot 0 (may be negative where slot 0 is not valid); the
+                                indices of valid slots ascend over a request's entries. NULL: entry e starts at e * page_size + kv_index */
+  const uint32_t *page_span; /* per table entry: first | end << 16 of its valid slots; NULL: all, up to kv_len keys in total */
 } spindle_batch;
 
 /* Once a step: one small launch. Reads lengths and position slots, evaluates length-dependent rules and schedules the work.
  * spindle_positions_set after it does not reach the runs that follow it. */
-SPINDLE_API spindle_status spindle_plan_prepare(spindle_plan *plan, const spindle_positions *positions, const spindle_batch *batch,
-                                                void *state, size_t state_bytes, spindle_stream stream);
+SPINDLE_API spindle_status spindle_plan_prepare(spindle_plan *plan, const spindle_positions *positions,
+                                                const spindle_batch *batch, void *state, size_t state_bytes,
+                                                spindle_stream stream);
 
-/* Debugging: synchronises, reads the arrays back and reports the first value out of range (SPINDLE_LIMIT_EXCEEDED, naming array, entry,
- * value and limit) that a prepare or run would clamp. */
-SPINDLE_API spindle_status spindle_batch_check(const spindle_plan *plan, const spindle_positions *positions, const spindle_batch *batch,
-                                               spindle_stream stream);
+/* Debugging: synchronises, reads the arrays back and reports the first value out of range (SPINDLE_LIMIT_EXCEEDED, naming array,
+ * entry, value and limit) that a prepare or run would clamp. */
+SPINDLE_API spindle_status spindle_batch_check(const spindle_plan *plan, const spindle_positions *positions,
+                                               const spindle_batch *batch, spindle_stream stream);
 
 /* ---- Attention -------------------------------------------------------------------------------------------------------- */
 
@@ -366,7 +368,8 @@ typedef struct spindle_rows {
   int64_t batch, row, head;
 } spindle_rows;
 
-/* Keys or values: paged [num_pages][page_size][Hkv][dim], or dense [num_pages][dense_rows][Hkv][dim]; any strides, 0: contiguous. */
+/* Keys or values: paged [num_pages][page_size][Hkv][dim], or dense [num_pages][dense_rows][Hkv][dim]; any strides, 0: contiguous.
+ */
 typedef struct spindle_cache {
   void *data;
   int64_t page; /* between pages, or between batch rows */
@@ -387,11 +390,11 @@ typedef struct spindle_attention_args {
   spindle_rows q, o;
   spindle_cache k, v;
   spindle_lse lse;
-  float scale;   /* default head_dim_qk^-1/2 */
-  float softcap; /* c > 0: c tanh(score / c), after scale and before bias; 0: none */
-  const float *bias_a, *bias_p;               /* [dev][Hq] ALiBi slopes, or KERPLE's a and p, as the shape's bias needs them */
-  const float *sink_logits;                   /* [dev][Hq] a learned score that joins the softmax and carries no value; NULL: none */
-  const float *row_scale_s, *row_scale_b;     /* [dev][Hq] SSMax; s required where a slot uses it, b NULL: 0 */
+  float scale;                            /* default head_dim_qk^-1/2 */
+  float softcap;                          /* c > 0: c tanh(score / c), after scale and before bias; 0: none */
+  const float *bias_a, *bias_p;           /* [dev][Hq] ALiBi slopes, or KERPLE's a and p, as the shape's bias needs them */
+  const float *sink_logits;               /* [dev][Hq] a learned score that joins the softmax and carries no value; NULL: none */
+  const float *row_scale_s, *row_scale_b; /* [dev][Hq] SSMax; s required where a slot uses it, b NULL: 0 */
   void *scratch;
   size_t scratch_bytes;
 } spindle_attention_args;
@@ -404,10 +407,10 @@ SPINDLE_API spindle_status spindle_attention(const spindle_plan *plan, const spi
 
 typedef struct spindle_append_args {
   size_t struct_size;
-  int32_t rows;      /* required, 0 does nothing */
-  int32_t src_dtype; /* default the shape's q_dtype */
-  int32_t page_size; /* required: keys a page, or dense_rows */
-  int32_t num_pages; /* required */
+  int32_t rows;              /* required, 0 does nothing */
+  int32_t src_dtype;         /* default the shape's q_dtype */
+  int32_t page_size;         /* required: keys a page, or dense_rows */
+  int32_t num_pages;         /* required */
   spindle_rows k_new, v_new; /* [rows][Hkv][dim] */
   spindle_cache k, v;        /* of the shape's kv_dtype; F8E4M3 stores value / scale, saturated at +-448 */
   const int64_t *slot;       /* [dev][rows] required: page * page_size + offset; -1 (or out of range): the row is skipped */
@@ -415,26 +418,30 @@ typedef struct spindle_append_args {
   const int32_t *position;   /* [dev][rows] slot in positions, when rotating; NULL: slot 0 */
 } spindle_append_args;
 
-/* Writes rows of K and V into the cache. Raw keys take no position. With a shape of rotated keys and positions != NULL the keys are
- * rotated at their index on the way; a table that holds a length-dependent rule is then SPINDLE_UNSUPPORTED (it would bake n in). */
-SPINDLE_API spindle_status spindle_append(spindle_context *context, const spindle_shape *shape, const spindle_positions *positions,
-                                          const spindle_append_args *args, spindle_stream stream);
+/* Writes rows of K and V into the cache. Raw keys take no position. With a shape of rotated keys and positions != NULL the keys
+ * are rotated at their index on the way; a table that holds a length-dependent rule is then SPINDLE_UNSUPPORTED (it would bake n
+ * in). */
+SPINDLE_API spindle_status spindle_append(spindle_context *context, const spindle_shape *shape,
+                                          const spindle_positions *positions, const spindle_append_args *args,
+                                          spindle_stream stream);
 
 typedef struct spindle_rotate_args {
   size_t struct_size;
-  int32_t rows;    /* required, 0 does nothing */
-  int32_t heads;   /* required */
-  int32_t dtype;   /* default the shape's q_dtype */
-  int32_t inverse; /* 1: undo */
+  int32_t rows;            /* required, 0 does nothing */
+  int32_t heads;           /* required */
+  int32_t dtype;           /* default the shape's q_dtype */
+  int32_t inverse;         /* 1: undo */
   spindle_rows x, out;     /* [rows][heads][head_dim_qk]; in place allowed (same data and strides) */
   const int64_t *index;    /* [dev][rows] required: the position of the row */
   const int32_t *position; /* [dev][rows] slot in positions; NULL: slot 0 */
   const int64_t *n;        /* [dev][rows] required where the table holds a length-dependent rule */
 } spindle_rotate_args;
 
-/* out = A R(index) x on the rotary channels, the others copied; inverse: R(-index) x / A. Rules only, no remap; xPos is UNSUPPORTED. */
-SPINDLE_API spindle_status spindle_rotate(spindle_context *context, const spindle_shape *shape, const spindle_positions *positions,
-                                          const spindle_rotate_args *args, spindle_stream stream);
+/* out = A R(index) x on the rotary channels, the others copied; inverse: R(-index) x / A. Rules only, no remap; xPos is
+ * UNSUPPORTED. */
+SPINDLE_API spindle_status spindle_rotate(spindle_context *context, const spindle_shape *shape,
+                                          const spindle_positions *positions, const spindle_rotate_args *args,
+                                          spindle_stream stream);
 
 typedef struct spindle_combine_args {
   size_t struct_size;
@@ -446,12 +453,12 @@ typedef struct spindle_combine_args {
   int32_t o_dtype;     /* default part_dtype */
   int32_t own_part;    /* combine_scale: which part of part_lse is mine */
   int32_t reserved;    /* 0 */
-  spindle_rows part_o;     /* part p at data + p * part_o_stride; combine_scale: my part's O alone */
+  spindle_rows part_o; /* part p at data + p * part_o_stride; combine_scale: my part's O alone */
   int64_t part_o_stride;
-  spindle_lse part_lse;    /* part p at data + p * part_lse_stride; required */
+  spindle_lse part_lse; /* part p at data + p * part_lse_stride; required */
   int64_t part_lse_stride;
-  spindle_rows o;          /* may be part 0 of part_o (combine), or part_o (combine_scale) */
-  spindle_lse lse;         /* of the whole; optional; may be part 0 of part_lse */
+  spindle_rows o;           /* may be part 0 of part_o (combine), or part_o (combine_scale) */
+  spindle_lse lse;          /* of the whole; optional; may be part 0 of part_lse */
   const float *sink_logits; /* [dev][num_q_heads] counted once */
 } spindle_combine_args;
 
@@ -459,7 +466,8 @@ typedef struct spindle_combine_args {
  * Parts with LSE = -inf count for nothing, whatever their O holds. */
 SPINDLE_API spindle_status spindle_combine(spindle_context *context, const spindle_combine_args *args, spindle_stream stream);
 /* o = exp(LSE_own - LSE_all) part_o: what this rank adds to a summing reduce-scatter. */
-SPINDLE_API spindle_status spindle_combine_scale(spindle_context *context, const spindle_combine_args *args, spindle_stream stream);
+SPINDLE_API spindle_status spindle_combine_scale(spindle_context *context, const spindle_combine_args *args,
+                                                 spindle_stream stream);
 
 /* ---- Registry of methods ----------------------------------------------------------------------------------------------- */
 
@@ -492,15 +500,15 @@ SPINDLE_API const spindle_method *spindle_methods(int32_t *count);
 SPINDLE_API const spindle_method *spindle_method_find(int32_t family, const char *name);
 
 enum {
-  SPINDLE_PARAMETER_FLAG = 0,     /* int32_t, 0 or 1 */
-  SPINDLE_PARAMETER_INTEGER = 1,  /* int64_t */
-  SPINDLE_PARAMETER_NUMBER = 2,   /* double */
-  SPINDLE_PARAMETER_LIST = 3,     /* const double *, [num_pairs] */
-  SPINDLE_PARAMETER_FLAG_NOT = 4  /* int32_t that holds the opposite of the name: "causal" is 1 where not_causal is 0 */
+  SPINDLE_PARAMETER_FLAG = 0,    /* int32_t, 0 or 1 */
+  SPINDLE_PARAMETER_INTEGER = 1, /* int64_t */
+  SPINDLE_PARAMETER_NUMBER = 2,  /* double */
+  SPINDLE_PARAMETER_LIST = 3,    /* const double *, [num_pairs] */
+  SPINDLE_PARAMETER_FLAG_NOT = 4 /* int32_t that holds the opposite of the name: "causal" is 1 where not_causal is 0 */
 };
 
-/* How a parameter's name maps to a field of spindle_position: for tools and readers that take names. Names of methods that are not here
- * (slopes, sinks of the logits, ...) are run arguments. */
+/* How a parameter's name maps to a field of spindle_position: for tools and readers that take names. Names of methods that are
+ * not here (slopes, sinks of the logits, ...) are run arguments. */
 typedef struct spindle_parameter {
   int32_t family;
   int32_t type;      /* SPINDLE_PARAMETER_* */
@@ -512,25 +520,29 @@ SPINDLE_API const spindle_parameter *spindle_parameters(int32_t *count);
 
 /* ---- Helpers (host only) ------------------------------------------------------------------------------------------------ */
 
-/* ALiBi slopes for any head count (Press et al. 2022): 2^(-bias_max h / H), and for H not a power of two every other slope of the next
- * one, appended. bias_max 0: 8. factor > 0 divides all (position interpolation, arXiv:2310.13017); alpha > 0 is NTK-ALiBi:
+/* ALiBi slopes for any head count (Press et al. 2022): 2^(-bias_max h / H), and for H not a power of two every other slope of the
+ * next one, appended. bias_max 0: 8. factor > 0 divides all (position interpolation, arXiv:2310.13017); alpha > 0 is NTK-ALiBi:
  * slope_h *= alpha^(-h / (H - 1)), h from 0. 0 = not applied. */
 SPINDLE_API spindle_status spindle_alibi_slopes(int32_t num_heads, double bias_max, double factor, double alpha, float *slopes);
 
-enum { SPINDLE_SINUSOIDAL_PAPER = 0 /* sin, cos interleaved; theta^(-2t/d) */, SPINDLE_SINUSOIDAL_FAIRSEQ = 1 /* sines then cosines; theta^(-t/(d/2-1)) */ };
+enum {
+  SPINDLE_SINUSOIDAL_PAPER = 0 /* sin, cos interleaved; theta^(-2t/d) */,
+  SPINDLE_SINUSOIDAL_FAIRSEQ = 1 /* sines then cosines; theta^(-t/(d/2-1)) */
+};
 /* Absolute position embeddings of positions [begin, begin + count): out[count][dim]. theta 10000. (Vaswani et al. 2017) */
 SPINDLE_API spindle_status spindle_sinusoidal(int32_t layout, int32_t dim, int64_t begin, int64_t count, float *out);
 /* Su's hierarchical decomposition of a learned table[length][dim] to positions [0, count), count <= length^2: out[count][dim].
  * 0 < alpha < 1, alpha != 0.5; 0: 0.4. (kexue.fm/7947) */
-SPINDLE_API spindle_status spindle_hierarchical(const float *table, int32_t length, int32_t dim, double alpha, int64_t count, float *out);
+SPINDLE_API spindle_status spindle_hierarchical(const float *table, int32_t length, int32_t dim, double alpha, int64_t count,
+                                                float *out);
 
 /* Scaling laws of RoPE extrapolation (Liu et al. 2023, arXiv:2310.05209), for continued training with another base.
  * train_length, tune_length > 2 pi; theta is the base of pre-training. */
 typedef struct spindle_rope_extension {
-  size_t struct_size;          /* [in] */
-  int32_t critical_dimension;  /* dims whose period fits the training length: 2 ceil(d/2 log_theta(T_train / 2 pi)), at most d */
-  double critical_base;        /* theta^(log_{T_train/2pi}(T_tune/2pi)) */
-  double max_length;           /* 2 pi tune_theta^(critical_dimension / d) above the critical base, else tune_length */
+  size_t struct_size;         /* [in] */
+  int32_t critical_dimension; /* dims whose period fits the training length: 2 ceil(d/2 log_theta(T_train / 2 pi)), at most d */
+  double critical_base;       /* theta^(log_{T_train/2pi}(T_tune/2pi)) */
+  double max_length;          /* 2 pi tune_theta^(critical_dimension / d) above the critical base, else tune_length */
 } spindle_rope_extension;
 SPINDLE_API spindle_status spindle_rope_max_extension(int32_t rotary_dim, double theta, double train_length, double tune_theta,
                                                       double tune_length, spindle_rope_extension *extension);
@@ -541,7 +553,8 @@ SPINDLE_API spindle_status spindle_rope_max_extension(int32_t rotary_dim, double
 SPINDLE_API spindle_status spindle_malloc(spindle_context *context, void **memory, size_t bytes);
 SPINDLE_API void spindle_free(spindle_context *context, void *memory);
 /* Between any two of host and device, in stream order. Pageable host memory makes it synchronous. */
-SPINDLE_API spindle_status spindle_copy(spindle_context *context, void *dst, const void *src, size_t bytes, spindle_stream stream);
+SPINDLE_API spindle_status spindle_copy(spindle_context *context, void *dst, const void *src, size_t bytes,
+                                        spindle_stream stream);
 /* On cpu and reference the stream made is NULL. */
 SPINDLE_API spindle_status spindle_stream_create(spindle_context *context, spindle_stream *stream);
 SPINDLE_API spindle_status spindle_stream_sync(spindle_context *context, spindle_stream stream);
@@ -549,7 +562,8 @@ SPINDLE_API void spindle_stream_destroy(spindle_context *context, spindle_stream
 SPINDLE_API spindle_status spindle_event_create(spindle_context *context, spindle_event **event);
 SPINDLE_API spindle_status spindle_event_record(spindle_context *context, spindle_event *event, spindle_stream stream);
 /* Waits for both; milliseconds from begin to end. */
-SPINDLE_API spindle_status spindle_event_elapsed(spindle_context *context, spindle_event *begin, spindle_event *end, double *milliseconds);
+SPINDLE_API spindle_status spindle_event_elapsed(spindle_context *context, spindle_event *begin, spindle_event *end,
+                                                 double *milliseconds);
 SPINDLE_API void spindle_event_destroy(spindle_context *context, spindle_event *event);
 
 #ifdef __cplusplus

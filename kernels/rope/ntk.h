@@ -1,7 +1,7 @@
 /* Rules that change the base: NTK-aware scaling and its kin.
  *
- * bloc97 2023 ("NTK-aware scaled RoPE"); Peng et al. 2023 (YaRN, arXiv:2309.00071, Def. 1); Su 2023 (kexue.fm/9675, 9706: mixed radix);
- * Qwen-1 modeling_qwen.py; Hugging Face modeling_rope_utils ("dynamic"). */
+ * bloc97 2023 ("NTK-aware scaled RoPE"); Peng et al. 2023 (YaRN, arXiv:2309.00071, Def. 1); Su 2023 (kexue.fm/9675, 9706: mixed
+ * radix); Qwen-1 modeling_qwen.py; Hugging Face modeling_rope_utils ("dynamic"). */
 #ifndef SPINDLE_KERNELS_ROPE_NTK_H
 #define SPINDLE_KERNELS_ROPE_NTK_H
 

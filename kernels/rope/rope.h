@@ -32,8 +32,10 @@ SPINDLE__SHARED double spindle__rope_inv_freq(const spindle_position *p, int32_t
     case SPINDLE_ROPE_NTK_OLD: return spindle__default_inv_freq(theta * p->factor, d, t);
     case SPINDLE_ROPE_NTK_FIXED: return spindle__ntk_fixed_inv_freq(p, d, t);
     case SPINDLE_ROPE_NTK_MIXED: return spindle__ntk_mixed_inv_freq(p, d, t);
-    case SPINDLE_ROPE_DYNAMIC_NTK: return spindle__default_inv_freq(spindle__ntk_theta(theta, spindle__dynamic_ntk_alpha(p, n), d), d, t);
-    case SPINDLE_ROPE_QWEN_DYNAMIC_NTK: return spindle__default_inv_freq(spindle__ntk_theta(theta, spindle__qwen_ntk_alpha(p, n), d), d, t);
+    case SPINDLE_ROPE_DYNAMIC_NTK:
+      return spindle__default_inv_freq(spindle__ntk_theta(theta, spindle__dynamic_ntk_alpha(p, n), d), d, t);
+    case SPINDLE_ROPE_QWEN_DYNAMIC_NTK:
+      return spindle__default_inv_freq(spindle__ntk_theta(theta, spindle__qwen_ntk_alpha(p, n), d), d, t);
     case SPINDLE_ROPE_NTK_BY_PARTS: return spindle__by_parts_inv_freq(p, d, t);
     case SPINDLE_ROPE_NTK_BY_PARTS_LEGACY: return spindle__by_parts_legacy_inv_freq(p, d, t);
     case SPINDLE_ROPE_YARN: return spindle__yarn_inv_freq(p, p->factor, d, t);
@@ -49,12 +51,15 @@ SPINDLE__SHARED double spindle__rope_inv_freq(const spindle_position *p, int32_t
 }
 
 /* A, on the rotated channels of Q and of K; and the factor on the whole score. */
-SPINDLE__SHARED void spindle__rope_factors(const spindle_position *p, int64_t n, double *attention_factor, double *softmax_scale_factor) {
+SPINDLE__SHARED void spindle__rope_factors(const spindle_position *p, int64_t n, double *attention_factor,
+                                           double *softmax_scale_factor) {
   *attention_factor = 1.0;
   *softmax_scale_factor = 1.0;
   switch (p->rope) {
     case SPINDLE_ROPE_YARN: *attention_factor = spindle__yarn_attention_factor(p, p->factor); break;
-    case SPINDLE_ROPE_DYNAMIC_YARN: *attention_factor = spindle__yarn_attention_factor(p, spindle__dynamic_yarn_factor(p, n)); break;
+    case SPINDLE_ROPE_DYNAMIC_YARN:
+      *attention_factor = spindle__yarn_attention_factor(p, spindle__dynamic_yarn_factor(p, n));
+      break;
     case SPINDLE_ROPE_DEEPSEEK_YARN: {
       double m = spindle__yarn_mscale(spindle__deepseek_factor(p), p->mscale);
       *softmax_scale_factor = m * m;
@@ -69,8 +74,9 @@ SPINDLE__SHARED void spindle__rope_factors(const spindle_position *p, int64_t n,
   }
 }
 
-/* The slot's rule at length n, as phases. A remap that scales positions by 1/k (Leaky ReRoPE) has steps of its own: w / k, and, for the query,
- * the phase of window (1 - 1/k), taken as window (step - scaled_step) so that both branches meet exactly at the window. */
+/* The slot's rule at length n, as phases. A remap that scales positions by 1/k (Leaky ReRoPE) has steps of its own: w / k, and,
+ * for the query, the phase of window (1 - 1/k), taken as window (step - scaled_step) so that both branches meet exactly at the
+ * window. */
 SPINDLE__SHARED void spindle__resolve(const spindle__slot *slot, int32_t rotary_dim, int64_t n, spindle__resolved *out) {
   spindle_position p = slot->position;
   int scaled = p.remap == SPINDLE_REMAP_LEAKY_REROPE;

@@ -36,7 +36,9 @@ SPINDLE__SHARED double spindle__yarn_inv_freq(const spindle_position *p, double 
 }
 
 /* m(s) = 0.1 mscale ln s + 1: the square root of the inverse temperature. */
-SPINDLE__SHARED double spindle__yarn_mscale(double factor, double mscale) { return factor <= 1.0 ? 1.0 : 0.1 * mscale * log(factor) + 1.0; }
+SPINDLE__SHARED double spindle__yarn_mscale(double factor, double mscale) {
+  return factor <= 1.0 ? 1.0 : 0.1 * mscale * log(factor) + 1.0;
+}
 
 SPINDLE__SHARED double spindle__yarn_attention_factor(const spindle_position *p, double factor) {
   if (p->attention_factor > 0.0) return p->attention_factor;
@@ -66,7 +68,8 @@ SPINDLE__SHARED double spindle__by_parts_inv_freq(const spindle_position *p, int
   return (1.0 - keep) * w / p->factor + keep * w;
 }
 
-/* The form before YaRN (LlamaPartNTKScaledRotaryEmbedding): interpolation -> NTK between 0.75 and 1.25 rotations, NTK -> plain between 2 and 16. */
+/* The form before YaRN (LlamaPartNTKScaledRotaryEmbedding): interpolation -> NTK between 0.75 and 1.25 rotations, NTK -> plain
+ * between 2 and 16. */
 SPINDLE__SHARED double spindle__by_parts_legacy_inv_freq(const spindle_position *p, int32_t d, int32_t t) {
   double plain = spindle__default_inv_freq(p->rope_theta, d, t);
   double ntk = spindle__default_inv_freq(spindle__ntk_theta(p->rope_theta, p->factor, d), d, t);
