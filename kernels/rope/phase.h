@@ -32,7 +32,7 @@ SPINDLE__SHARED uint64_t spindle__phase_step(double w, double k) {
   return w < 0 ? 0 - step : step;
 }
 
-/* cos and sin of phase 2 pi / 2^64, to 1.2e-7: the nearest quarter turn, and minimax polynomials (Cephes sinf, cosf) on +-pi/4.
+/* cos and sin of phase 2 pi / 2^64, to 1.3e-7: the nearest quarter turn, and minimax polynomials (Cephes sinf, cosf) on +-pi/4.
  */
 SPINDLE__SHARED void spindle__phase_cos_sin(uint64_t phase, float *c, float *s) {
   uint32_t turn = (uint32_t)((phase + 0x80000000u) >> 32);
