@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#define TWO_PI 6.28318530717958647692528676655900577
+#define TWO_PI    6.28318530717958647692528676655900577
 #define MAX_HEADS 4096
 
 static spindle_status check_pointer(const void *pointer, const char *name) {
@@ -117,14 +117,15 @@ spindle_status spindle_rope_max_extension(int32_t rotary_dim, double theta, doub
   SPINDLE__TRY(check_pointer(extension, "extension"));
   spindle_rope_extension found = {.struct_size = extension->struct_size};
   if (found.struct_size < sizeof found.struct_size || found.struct_size > sizeof found)
-    return spindle__fail(SPINDLE_INVALID_ARGUMENT, "extension.struct_size is %zu, expected sizeof the struct (%zu)", found.struct_size,
-                         sizeof found);
+    return spindle__fail(SPINDLE_INVALID_ARGUMENT, "extension.struct_size is %zu, expected sizeof the struct (%zu)",
+                         found.struct_size, sizeof found);
   double log_train = log(train_length / TWO_PI);
   double critical = 2 * ceil(rotary_dim / 2 * log_train / log(theta));
   found.critical_dimension = critical < rotary_dim ? (int32_t)critical : rotary_dim;
   found.critical_base = pow(theta, log(tune_length / TWO_PI) / log_train);
   found.max_length = tune_length;
-  if (tune_theta > found.critical_base) found.max_length = TWO_PI * pow(tune_theta, (double)found.critical_dimension / rotary_dim);
+  if (tune_theta > found.critical_base)
+    found.max_length = TWO_PI * pow(tune_theta, (double)found.critical_dimension / rotary_dim);
   memcpy(extension, &found, found.struct_size);
   return SPINDLE_OK;
 }

@@ -62,8 +62,8 @@ typedef struct {
 /* One thread's part of the scratch. Rows of q, k: first channels of the pairs, second ones, plain channels. */
 typedef struct {
   rotation_cache rotations;
-  softmax_state *states;   /* [block rows][group] */
-  double *q, *values_sum;  /* [block rows][group][head_dim_qk], [...][head_dim_v] */
+  softmax_state *states;  /* [block rows][group] */
+  double *q, *values_sum; /* [block rows][group][head_dim_qk], [...][head_dim_v] */
   double *k, *v;
 } workspace;
 
@@ -132,24 +132,24 @@ static double row_scale(const call *c, int64_t i, int32_t head) {
   const spindle_position *p = &c->prepared->position;
   double index = (double)i, length = p->row_scale_length;
   switch (p->row_scale) {
-  case SPINDLE_ROWSCALE_LOGN: return fmax(1.0, log(index + 1) / log(length));
-  case SPINDLE_ROWSCALE_LLAMA4: return 1 + p->row_scale_beta * log(1 + floor((index + 1) / length));
-  case SPINDLE_ROWSCALE_MINISTRAL: return 1 + p->row_scale_beta * log(1 + floor(index / length));
-  case SPINDLE_ROWSCALE_SSMAX: {
-    double seen = p->not_causal ? (double)c->prepared->request.n : index + 1;
-    return c->args->row_scale_s[head] * log(seen) + (c->args->row_scale_b ? c->args->row_scale_b[head] : 0.0);
-  }
-  default: return 1;
+    case SPINDLE_ROWSCALE_LOGN: return fmax(1.0, log(index + 1) / log(length));
+    case SPINDLE_ROWSCALE_LLAMA4: return 1 + p->row_scale_beta * log(1 + floor((index + 1) / length));
+    case SPINDLE_ROWSCALE_MINISTRAL: return 1 + p->row_scale_beta * log(1 + floor(index / length));
+    case SPINDLE_ROWSCALE_SSMAX: {
+      double seen = p->not_causal ? (double)c->prepared->request.n : index + 1;
+      return c->args->row_scale_s[head] * log(seen) + (c->args->row_scale_b ? c->args->row_scale_b[head] : 0.0);
+    }
+    default: return 1;
   }
 }
 
 static double bias(const call *c, int64_t dist, int32_t head) {
   double size = fabs((double)dist);
   switch (c->plan->shape.bias) {
-  case SPINDLE_BIAS_ALIBI: return -c->args->bias_a[head] * size;
-  case SPINDLE_BIAS_KERPLE_LOG: return -c->args->bias_p[head] * log(1 + c->args->bias_a[head] * size);
-  case SPINDLE_BIAS_KERPLE_POWER: return size == 0 ? 0.0 : -c->args->bias_a[head] * pow(size, c->args->bias_p[head]);
-  default: return 0;
+    case SPINDLE_BIAS_ALIBI: return -c->args->bias_a[head] * size;
+    case SPINDLE_BIAS_KERPLE_LOG: return -c->args->bias_p[head] * log(1 + c->args->bias_a[head] * size);
+    case SPINDLE_BIAS_KERPLE_POWER: return size == 0 ? 0.0 : -c->args->bias_a[head] * pow(size, c->args->bias_p[head]);
+    default: return 0;
   }
 }
 

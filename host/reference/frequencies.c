@@ -44,8 +44,8 @@ static double ramp(ramp_range range, int32_t t) { return clamp01((t - range.low)
 static double yarn_mscale(double s, double m) { return s <= 1 ? 1.0 : 0.1 * m * log(s) + 1.0; }
 
 static void yarn_frequencies(const spindle_position *p, double theta, double s, int32_t d, double *w) {
-  ramp_range range = correction_range(given(p->beta_fast, 32), given(p->beta_slow, 1), theta,
-                                      p->original_max_position_embeddings, d, !p->no_truncate);
+  ramp_range range = correction_range(given(p->beta_fast, 32), given(p->beta_slow, 1), theta, p->original_max_position_embeddings,
+                                      d, !p->no_truncate);
   for (int32_t t = 0; t < d / 2; t++) {
     double plain = frequency(theta, t, d), keep = 1 - ramp(range, t);
     w[t] = plain / s * (1 - keep) + plain * keep;
@@ -134,10 +134,8 @@ static void longrope(const spindle_position *p, double theta, int32_t d, double 
   const double *list = p->long_factor;
   if (p->rope == SPINDLE_ROPE_LONGROPE) {
     if (n <= length) list = p->short_factor;
-  } else if (n <= length) {
-    fade = 0;
-  } else if (n < s * length) {
-    fade = (n / length - 1) / (s - 1);
+  } else {
+    fade = s > 1 ? clamp01((n / length - 1) / (s - 1)) : 0; /* s <= 1: a model that was not extended */
   }
   for (int32_t t = 0; t < d / 2; t++) rope->w[t] = frequency(theta, t, d) / (1 + (list[t] - 1) * fade);
   rope->attention_factor = given(p->attention_factor, s <= 1 ? 1.0 : sqrt(1 + log(s) / log(length)));
@@ -178,8 +176,7 @@ static void proportional(const spindle_position *p, double theta, int32_t d, dou
 static void xpos(const spindle_position *p, double theta, int32_t d, spindle__ref_rope *rope) {
   scaled(theta, 1, d, rope->w);
   rope->decays = true;
-  for (int32_t t = 0; t < d / 2; t++)
-    rope->log_decay[t] = log((2 * t + 0.4 * d) / (1.4 * d)) / given(p->scale_base, 512);
+  for (int32_t t = 0; t < d / 2; t++) rope->log_decay[t] = log((2 * t + 0.4 * d) / (1.4 * d)) / given(p->scale_base, 512);
 }
 
 static void table(const spindle_position *p, int32_t d, spindle__ref_rope *rope) {
@@ -192,27 +189,29 @@ void spindle__ref_rope_at(const spindle_position *p, int32_t d, int64_t n, spind
   *rope = (spindle__ref_rope){.num_pairs = d / 2, .attention_factor = 1, .softmax_scale_factor = 1};
   scaled(theta, 1, d, rope->w);
   switch (p->rope) {
-  case SPINDLE_ROPE_NONE: for (int32_t t = 0; t < d / 2; t++) rope->w[t] = 0; break;
-  case SPINDLE_ROPE_LINEAR: scaled(theta, p->factor, d, rope->w); break;
-  case SPINDLE_ROPE_NTK: scaled(ntk_base(theta, p->alpha, d), 1, d, rope->w); break;
-  case SPINDLE_ROPE_NTK_OLD: scaled(theta * p->factor, 1, d, rope->w); break;
-  case SPINDLE_ROPE_NTK_FIXED: ntk_fixed(p, theta, d, rope->w); break;
-  case SPINDLE_ROPE_NTK_MIXED: ntk_mixed(p, theta, d, rope->w); break;
-  case SPINDLE_ROPE_NTK_BY_PARTS: by_parts(p, theta, d, rope->w); break;
-  case SPINDLE_ROPE_NTK_BY_PARTS_LEGACY: by_parts_legacy(p, theta, d, rope->w); break;
-  case SPINDLE_ROPE_DYNAMIC_LINEAR: scaled(theta, fmax(length / p->max_position_embeddings, 1), d, rope->w); break;
-  case SPINDLE_ROPE_DYNAMIC_NTK: scaled(ntk_base(theta, dynamic_ntk_alpha(p, length), d), 1, d, rope->w); break;
-  case SPINDLE_ROPE_QWEN_DYNAMIC_NTK: scaled(ntk_base(theta, qwen_alpha(p, length), d), 1, d, rope->w); break;
-  case SPINDLE_ROPE_YARN: yarn(p, theta, d, rope); break;
-  case SPINDLE_ROPE_DYNAMIC_YARN: dynamic_yarn(p, theta, d, length, rope); break;
-  case SPINDLE_ROPE_DEEPSEEK_YARN: deepseek_yarn(p, theta, d, rope); break;
-  case SPINDLE_ROPE_LLAMA3: llama3(p, theta, d, rope->w); break;
-  case SPINDLE_ROPE_LONGROPE:
-  case SPINDLE_ROPE_LONGROPE_DYNAMIC: longrope(p, theta, d, length, rope); break;
-  case SPINDLE_ROPE_PROPORTIONAL: proportional(p, theta, d, rope->w); break;
-  case SPINDLE_ROPE_XPOS: xpos(p, theta, d, rope); break;
-  case SPINDLE_ROPE_TABLE: table(p, d, rope); break;
-  default: break; /* SPINDLE_ROPE_DEFAULT */
+    case SPINDLE_ROPE_NONE:
+      for (int32_t t = 0; t < d / 2; t++) rope->w[t] = 0;
+      break;
+    case SPINDLE_ROPE_LINEAR: scaled(theta, p->factor, d, rope->w); break;
+    case SPINDLE_ROPE_NTK: scaled(ntk_base(theta, p->alpha, d), 1, d, rope->w); break;
+    case SPINDLE_ROPE_NTK_OLD: scaled(theta * p->factor, 1, d, rope->w); break;
+    case SPINDLE_ROPE_NTK_FIXED: ntk_fixed(p, theta, d, rope->w); break;
+    case SPINDLE_ROPE_NTK_MIXED: ntk_mixed(p, theta, d, rope->w); break;
+    case SPINDLE_ROPE_NTK_BY_PARTS: by_parts(p, theta, d, rope->w); break;
+    case SPINDLE_ROPE_NTK_BY_PARTS_LEGACY: by_parts_legacy(p, theta, d, rope->w); break;
+    case SPINDLE_ROPE_DYNAMIC_LINEAR: scaled(theta, fmax(length / p->max_position_embeddings, 1), d, rope->w); break;
+    case SPINDLE_ROPE_DYNAMIC_NTK: scaled(ntk_base(theta, dynamic_ntk_alpha(p, length), d), 1, d, rope->w); break;
+    case SPINDLE_ROPE_QWEN_DYNAMIC_NTK: scaled(ntk_base(theta, qwen_alpha(p, length), d), 1, d, rope->w); break;
+    case SPINDLE_ROPE_YARN: yarn(p, theta, d, rope); break;
+    case SPINDLE_ROPE_DYNAMIC_YARN: dynamic_yarn(p, theta, d, length, rope); break;
+    case SPINDLE_ROPE_DEEPSEEK_YARN: deepseek_yarn(p, theta, d, rope); break;
+    case SPINDLE_ROPE_LLAMA3: llama3(p, theta, d, rope->w); break;
+    case SPINDLE_ROPE_LONGROPE:
+    case SPINDLE_ROPE_LONGROPE_DYNAMIC: longrope(p, theta, d, length, rope); break;
+    case SPINDLE_ROPE_PROPORTIONAL: proportional(p, theta, d, rope->w); break;
+    case SPINDLE_ROPE_XPOS: xpos(p, theta, d, rope); break;
+    case SPINDLE_ROPE_TABLE: table(p, d, rope); break;
+    default: break; /* SPINDLE_ROPE_DEFAULT */
   }
 }
 

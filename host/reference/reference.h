@@ -11,7 +11,7 @@
 /* A rule at one n. */
 typedef struct spindle__ref_rope {
   int32_t num_pairs;
-  double w[SPINDLE__MAX_PAIRS];        /* radians per token */
+  double w[SPINDLE__MAX_PAIRS];         /* radians per token */
   double log_decay[SPINDLE__MAX_PAIRS]; /* xPos: ln(zeta_t) / scale_base, per token of distance; else 0 */
   bool decays;
   double attention_factor;     /* A */
@@ -49,8 +49,8 @@ typedef struct spindle__ref_keys {
   const spindle__request *request;
   int64_t first_entry, end_entry; /* paged: the request's part of the page table */
   int64_t entry;
-  int64_t remaining;              /* keys of kv_len not yet given out */
-  int64_t offset, end;            /* valid slots left in `entry`; dense: key numbers */
+  int64_t remaining;   /* keys of kv_len not yet given out */
+  int64_t offset, end; /* valid slots left in `entry`; dense: key numbers */
 } spindle__ref_keys;
 
 typedef struct spindle__ref_key {

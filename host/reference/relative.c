@@ -71,38 +71,38 @@ bool spindle__ref_relative(const spindle_position *p, bool shifted_heads, int64_
   int64_t dist = i - j, w = p->remap_window, group = p->remap_group, sinks = p->remap_sink_tokens;
   int64_t rel = dist;
   switch (p->remap) {
-  case SPINDLE_REMAP_REROPE: rel = smaller(dist, w); break;
-  case SPINDLE_REMAP_LEAKY_REROPE:
-    if (dist >= w) {
-      *relative = leaky(dist, w, p->remap_k);
-      return true;
-    }
-    break;
-  case SPINDLE_REMAP_SELF_EXTEND:
-    if (dist >= w) rel = i / group - j / group + w - w / group;
-    break;
-  case SPINDLE_REMAP_DCA:
-  case SPINDLE_REMAP_DCA_PAPER: rel = dca(p, i, j); break;
-  case SPINDLE_REMAP_STREAMING:
-    if (j < sinks)
-      rel = smaller(i, sinks + w) - j;
-    else if (dist > w)
-      return false;
-    break;
-  case SPINDLE_REMAP_LM_INFINITE:
-    if (dist >= w) {
-      if (j >= sinks) return false;
-      rel = w;
-    }
-    break;
-  default: break;
+    case SPINDLE_REMAP_REROPE: rel = smaller(dist, w); break;
+    case SPINDLE_REMAP_LEAKY_REROPE:
+      if (dist >= w) {
+        *relative = leaky(dist, w, p->remap_k);
+        return true;
+      }
+      break;
+    case SPINDLE_REMAP_SELF_EXTEND:
+      if (dist >= w) rel = i / group - j / group + w - w / group;
+      break;
+    case SPINDLE_REMAP_DCA:
+    case SPINDLE_REMAP_DCA_PAPER: rel = dca(p, i, j); break;
+    case SPINDLE_REMAP_STREAMING:
+      if (j < sinks)
+        rel = smaller(i, sinks + w) - j;
+      else if (dist > w)
+        return false;
+      break;
+    case SPINDLE_REMAP_LM_INFINITE:
+      if (dist >= w) {
+        if (j >= sinks) return false;
+        rel = w;
+      }
+      break;
+    default: break;
   }
   *relative = (spindle__ref_offset){(double)rel, 0};
   return true;
 }
 
-/* hi * w is split into its rounded value and the rounding error (fma), and libm reduces the former exactly at any size: the result
- * is right to a few 1e-16 at every position below 2^53, where cos(hi * w) alone is off by 1e-4 at 2^40. */
+/* hi * w is split into its rounded value and the rounding error (fma), and libm reduces the former exactly at any size: the
+ * result is right to a few 1e-16 at every position below 2^53, where cos(hi * w) alone is off by 1e-4 at 2^40. */
 void spindle__ref_cos_sin(spindle__ref_offset offset, double w, double *c, double *s) {
   double angle = offset.hi * w;
   double rest = fma(offset.hi, w, -angle) + offset.lo * w;
