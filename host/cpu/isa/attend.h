@@ -50,7 +50,7 @@ static void scores(const spindle__cpu_tile *t, const panel *panels, int32_t num_
 
 /* c tanh(score / c); x is 2 log2(e) score / c. Beyond 40 tanh is 1 in float; NaN stays. */
 ALWAYS_INLINE vf softcapped(vf x, float softcap) {
-  x = select(x > 40.0f, splat(40.0f), x);
+  x = blend(x > 40.0f, splat(40.0f), x);
   return softcap - 2.0f * softcap / (exp2_vec(x) + 1.0f);
 }
 
@@ -74,7 +74,7 @@ ALWAYS_INLINE float softmax_row(const spindle__cpu_tile *t, int32_t row, int32_t
     if (!plain) {
       if (t->softcap != 0.0f) y = softcapped(y, t->softcap);
       if (table) y += bias_at(t, table, x);
-      y = select((column + x >= lo) & (column + x < hi), y, splat(-INFINITY));
+      y = blend((column + x >= lo) & (column + x < hi), y, splat(-INFINITY));
       store(s + x, y);
     }
     top = vec_max(top, y);

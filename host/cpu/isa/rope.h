@@ -36,7 +36,7 @@ ALWAYS_INLINE int continues_run(const int64_t *m, int32_t r, int32_t *times) {
 
 static void cos_sin(const int64_t *m, int32_t rows, const uint64_t *step, const uint64_t *offset, int32_t pairs, float *c, float *s) {
   float step_c[SPINDLE__MAX_PAIRS], step_s[SPINDLE__MAX_PAIRS];
-  exact_cos_sin(1, step, NULL, pairs, step_c, step_s);
+  for (int32_t t = 0; t < pairs; t++) spindle__step_cos_sin(step[t], &step_c[t], &step_s[t]);
   for (int32_t r = 0; r < rows; r++) {
     float *to_c = c + (int64_t)r * pairs, *to_s = s + (int64_t)r * pairs;
     int32_t times;

@@ -32,7 +32,7 @@ ALWAYS_INLINE vf load(const float *p) { return *(const vf_unaligned *)p; }
 ALWAYS_INLINE void store(float *p, vf x) { *(vf_unaligned *)p = x; }
 ALWAYS_INLINE vf splat(float x) { return x - (vf){0}; }
 ALWAYS_INLINE vi splat_int(int32_t x) { return x - (vi){0}; }
-ALWAYS_INLINE vf select(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
+ALWAYS_INLINE vf blend(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 ALWAYS_INLINE vi iota(void) {
   vi x;
   for (int32_t i = 0; i < WIDTH; i++) x[i] = i;
@@ -48,7 +48,7 @@ ALWAYS_INLINE vf vec_max(vf a, vf b) {
 #elif defined(__SSE2__)
   return _mm_max_ps(a, b);
 #else
-  return select(a > b, a, b);
+  return blend(a > b, a, b);
 #endif
 }
 
@@ -80,7 +80,7 @@ ALWAYS_INLINE vf exp2_vec(vf x) {
   p = p * f + 6.93146967e-1f;
   p = p * f + 1.00000007f;
   vf y = (vf)((vi)p + ((vi)t << 23));
-  return select(x < -125.0f, splat(0.0f), y);
+  return blend(x < -125.0f, splat(0.0f), y);
 }
 
 #endif
