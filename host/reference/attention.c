@@ -223,6 +223,7 @@ static void begin_block(const call *c, const block *b, workspace *w) {
 
 static void visit_key(const call *c, const block *b, const spindle__ref_key *key, workspace *w) {
   const spindle_shape *shape = &c->plan->shape;
+  if (key->index < 0 || key->index >= SPINDLE__MAX_INDEX) return; /* a page table that holds no index */
   bool loaded = false; /* a key that no row sees is never read: its storage may hold anything */
   for (int64_t s = 0; s < (b->end - b->begin) * c->group; s++) {
     int32_t head = b->kv_head * c->group + (int32_t)(s % c->group);
@@ -270,7 +271,9 @@ spindle_status spindle__ref_attention(const spindle_plan *plan, const spindle_at
   const spindle__ref_request *prepared = plan->state;
   for (c.number = 0; c.number < plan->batch.max_requests; c.number++) {
     c.prepared = &prepared[c.number];
-    int64_t rows = c.prepared->request.q_len, step = block_rows(c.group), blocks = (rows + step - 1) / step;
+    int64_t room = args->q_rows - c.prepared->request.q_begin; /* the plan's bound may exceed these tensors */
+    int64_t rows = c.prepared->request.q_len < room ? c.prepared->request.q_len : room;
+    int64_t step = block_rows(c.group), blocks = rows > 0 ? (rows + step - 1) / step : 0;
 #pragma omp parallel num_threads(plan->context->num_threads)
     {
       workspace w = workspace_of(&c, omp_get_thread_num());
