@@ -36,7 +36,7 @@ static void turn_row(const spindle__cpu_channels *ch, const turn *by, float *sta
 static void append_row(const spindle_rows *from, int32_t from_dtype, const spindle_cache *to, int32_t to_dtype, int64_t row, int64_t slot,
                        int32_t page_size, int32_t heads, const spindle__cpu_channels *ch, const turn *by) {
   const spindle__cpu_kernels *kernels = spindle__cpu_kernels_get();
-  size_t from_bytes = spindle__cpu_size_of(from_dtype), to_bytes = spindle__cpu_size_of(to_dtype);
+  size_t from_bytes = spindle__dtype_bytes(from_dtype), to_bytes = spindle__dtype_bytes(to_dtype);
   int64_t at = slot / page_size * to->page + slot % page_size * to->row;
   for (int32_t h = 0; h < heads; h++) {
     const char *in = (const char *)from->data + (row * from->row + h * from->head) * (int64_t)from_bytes;
@@ -77,7 +77,7 @@ spindle_status spindle__cpu_append(spindle_context *context, const spindle_shape
 
 static void rotate_row(const spindle_rotate_args *args, const spindle__cpu_channels *ch, int64_t row, const turn *by) {
   const spindle__cpu_kernels *kernels = spindle__cpu_kernels_get();
-  int64_t bytes = (int64_t)spindle__cpu_size_of(args->dtype);
+  int64_t bytes = (int64_t)spindle__dtype_bytes(args->dtype);
   for (int32_t h = 0; h < args->heads; h++) {
     float staged[SPINDLE__MAX_HEAD_DIM + 3 * SPINDLE__CPU_PAD];
     kernels->stage(ch, (const char *)args->x.data + (row * args->x.row + h * args->x.head) * bytes, args->dtype, staged);

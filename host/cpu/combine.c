@@ -22,15 +22,15 @@ static void combine_row(const spindle_combine_args *a, bool scale_only, int64_t 
   int32_t dim = a->head_dim_v, parts = scale_only ? 1 : a->parts;
   double lse = whole_lse(a, row, head);
   float sum[SPINDLE__MAX_HEAD_DIM] = {0}, part[SPINDLE__MAX_HEAD_DIM];
-  const char *in = (const char *)a->part_o.data + (row * a->part_o.row + head * a->part_o.head) * (int64_t)spindle__cpu_size_of(a->part_dtype);
+  const char *in = (const char *)a->part_o.data + (row * a->part_o.row + head * a->part_o.head) * (int64_t)spindle__dtype_bytes(a->part_dtype);
   for (int64_t p = 0; p < parts; p++) {
     float own = part_lse(a, scale_only ? a->own_part : p, row, head);
     if (own == -INFINITY) continue; /* whatever its O holds */
     float factor = (float)exp(own - lse);
-    kernels->to_float(part, in + p * a->part_o_stride * (int64_t)spindle__cpu_size_of(a->part_dtype), a->part_dtype, dim);
+    kernels->to_float(part, in + p * a->part_o_stride * (int64_t)spindle__dtype_bytes(a->part_dtype), a->part_dtype, dim);
     for (int32_t c = 0; c < dim; c++) sum[c] += factor * part[c];
   }
-  char *out = (char *)a->o.data + (row * a->o.row + head * a->o.head) * (int64_t)spindle__cpu_size_of(a->o_dtype);
+  char *out = (char *)a->o.data + (row * a->o.row + head * a->o.head) * (int64_t)spindle__dtype_bytes(a->o_dtype);
   kernels->from_float(out, sum, a->o_dtype, dim);
   if (a->lse.data) a->lse.data[row * a->lse.row + head * a->lse.head] = (float)lse;
 }

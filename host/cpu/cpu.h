@@ -148,7 +148,5 @@ spindle_status spindle__cpu_rotate(spindle_context *context, const spindle_shape
 spindle_status spindle__cpu_combine(spindle_context *context, const spindle_combine_args *args, bool scale_only, spindle_stream stream);
 
 spindle__cpu_channels spindle__cpu_channels_of(const spindle_shape *shape);
-/* Bytes of an element. */
-size_t spindle__cpu_size_of(int32_t dtype);
 
 #endif

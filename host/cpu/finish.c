@@ -43,7 +43,7 @@ void spindle__cpu_finish_row(const spindle__cpu_run *run, const spindle__cpu_req
   if (args->v.scale && shape->kv_dtype == SPINDLE_F8E4M3) factor *= (double)args->v.scale[head / run->layout.schedule.group * args->v.scale_head];
   for (int32_t c = 0; c < shape->head_dim_v; c++) o[c] *= (float)factor;
   char *out = (char *)args->o.data +
-              (r->number * args->o.batch + at * args->o.row + head * args->o.head) * (int64_t)spindle__cpu_size_of(shape->o_dtype);
+              (r->number * args->o.batch + at * args->o.row + head * args->o.head) * (int64_t)spindle__dtype_bytes(shape->o_dtype);
   run->kernels->from_float(out, o, shape->o_dtype, shape->head_dim_v);
   if (args->lse.data) args->lse.data[r->number * args->lse.batch + at * args->lse.row + head * args->lse.head] = (float)lse;
 }

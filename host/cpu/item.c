@@ -73,7 +73,7 @@ static void attend_unit(spindle__cpu_task *t, const spindle__cpu_unit *u, bool t
   const spindle__cpu_layout *y = &run->layout;
   const spindle_shape *shape = &run->plan->shape;
   const spindle_attention_args *args = run->args;
-  size_t bytes = spindle__cpu_size_of(shape->kv_dtype);
+  size_t bytes = spindle__dtype_bytes(shape->kv_dtype);
   spindle__cpu_rows k = {(const char *)args->k.data + u->kv_head * args->k.head * (int64_t)bytes, shape->kv_dtype, t->keys.count, t->keys.k_offset};
   spindle__cpu_rows v = {(const char *)args->v.data + u->kv_head * args->v.head * (int64_t)bytes, shape->kv_dtype, t->keys.count, t->keys.v_offset};
   run->kernels->pack_keys(&y->channels, &k, turned ? t->c : NULL, t->sn, t->k);

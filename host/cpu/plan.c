@@ -11,8 +11,6 @@
 #define SPLIT_ITEMS_PER_THREAD 8
 #define FIXED_SPLIT_ROWS 65536
 
-size_t spindle__cpu_size_of(int32_t dtype) { return dtype == SPINDLE_F32 ? 4 : dtype == SPINDLE_F8E4M3 ? 1 : 2; }
-
 static int32_t round_up(int32_t x, int32_t to) { return (x + to - 1) / to * to; }
 
 spindle__cpu_channels spindle__cpu_channels_of(const spindle_shape *shape) {

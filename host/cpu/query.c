@@ -46,7 +46,7 @@ static void pack_row(spindle__cpu_task *t, int64_t i, const float *c, const floa
     for (int32_t x = 0; x < u.heads; x++) {
       int32_t head = u.h0 + x;
       double scale = score_scale(t, &u, head, row);
-      const char *in = (const char *)q->data + (at + head * q->head) * (int64_t)spindle__cpu_size_of(shape->q_dtype);
+      const char *in = (const char *)q->data + (at + head * q->head) * (int64_t)spindle__dtype_bytes(shape->q_dtype);
       run->kernels->stage(ch, in, shape->q_dtype, staged);
       if (c) run->kernels->rotate(ch, staged, c, s);
       run->kernels->pack_query(ch, staged, (float)(scale * rotated), (float)scale,
