@@ -1,4 +1,5 @@
-/* Exact phases and canonical (cos, sin), against 113-bit arithmetic: cos(position * w) in double is itself off by 3.5e-5 at 2^40. */
+/* Exact phases and canonical (cos, sin), against 113-bit arithmetic: cos(position * w) in double is itself off by 3.5e-5 at 2^40.
+ */
 #include <criterion/criterion.h>
 #include <inttypes.h>
 #include <math.h>
@@ -55,7 +56,8 @@ Test(phase, step_is_the_nearest_integer) {
 Test(phase, steps_of_zero_and_whole_turns) {
   cr_assert_eq(spindle__phase_step(0.0, 1.0), 0);
   cr_assert_eq(spindle__phase_step(-0.0, 3.0), 0);
-  for (double w = 1e-12; w < 1e5; w *= 3.7) cr_assert_eq(spindle__phase_step(-w, 1.0) + spindle__phase_step(w, 1.0), 0, "w %g", w);
+  for (double w = 1e-12; w < 1e5; w *= 3.7)
+    cr_assert_eq(spindle__phase_step(-w, 1.0) + spindle__phase_step(w, 1.0), 0, "w %g", w);
 }
 
 /* The promise of the library: 1e-6 at any position. */
@@ -64,7 +66,8 @@ Test(phase, cos_and_sin_are_within_1e_6_up_to_2_40) {
   double worst = 0;
   for (int round = 0; round < 3000000; round++) {
     double w = draw_frequency(&r);
-    int64_t position = round % 2 ? test_random_int(&r, 0, ((int64_t)1 << 40) - 1) : test_random_log(&r, 1, ((int64_t)1 << 40) - 1) - 1;
+    int64_t position =
+        round % 2 ? test_random_int(&r, 0, ((int64_t)1 << 40) - 1) : test_random_log(&r, 1, ((int64_t)1 << 40) - 1) - 1;
     float c, s;
     spindle__canonical_cos_sin(position, spindle__phase_step(w, 1.0), 0, &c, &s);
     double error = cos_error(turns_at(position, 1.0, w), c, s);
@@ -129,7 +132,8 @@ Test(phase, near_and_far_meet_exactly_at_the_window) {
       for (int32_t t = 0; t < at.num_pairs; t++)
         for (int64_t j = 0; j < (int64_t)1 << 39; j = j * 5 + 3) {
           uint64_t far = (uint64_t)(j + window) * at.scaled_step[t] + at.scaled_offset[t] - (uint64_t)j * at.scaled_step[t];
-          cr_assert_eq(far, (uint64_t)window * at.step[t], "k %g, window %" PRId64 ", pair %d, key %" PRId64, factors[f], window, t, j);
+          cr_assert_eq(far, (uint64_t)window * at.step[t], "k %g, window %" PRId64 ", pair %d, key %" PRId64, factors[f], window,
+                       t, j);
         }
     }
 }
@@ -139,7 +143,9 @@ Test(phase, cos_and_sin_of_a_phase_are_within_1_3e_7) {
   double worst = 0;
   for (int64_t round = 0; round < 4000000; round++) {
     /* around every eighth of a turn, where branches meet, and anywhere */
-    uint64_t phase = round % 2 ? test_random_u64(&r) : ((uint64_t)test_random_int(&r, 0, 15) << 60) + (uint64_t)test_random_int(&r, -(INT64_C(1) << 40), INT64_C(1) << 40);
+    uint64_t phase = round % 2 ? test_random_u64(&r)
+                               : ((uint64_t)test_random_int(&r, 0, 15) << 60) +
+                                     (uint64_t)test_random_int(&r, -(INT64_C(1) << 40), INT64_C(1) << 40);
     float c, s;
     spindle__phase_cos_sin(phase, &c, &s);
     worst = fmax(worst, cos_error((quad)phase / (quad)0x1p64, c, s));
@@ -148,7 +154,8 @@ Test(phase, cos_and_sin_of_a_phase_are_within_1_3e_7) {
   cr_assert_leq(worst, 1.3e-7);
 }
 
-/* The bits of (cos, sin) may depend on the position's distance from its multiple of 8 and on nothing else: start anywhere, get the same. */
+/* The bits of (cos, sin) may depend on the position's distance from its multiple of 8 and on nothing else: start anywhere, get
+ * the same. */
 Test(phase, canonical_bits_follow_from_the_position_alone) {
   test_random r = test_random_start();
   for (int round = 0; round < 200000; round++) {

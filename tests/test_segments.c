@@ -1,5 +1,6 @@
-/* The region algebra against the per-pair definitions: every visible (i, j) lies in exactly one group of exactly one segment, at the
- * position difference that the method defines; no tile has more segments than promised, and merging leaves little walked twice. */
+/* The region algebra against the per-pair definitions: every visible (i, j) lies in exactly one group of exactly one segment, at
+ * the position difference that the method defines; no tile has more segments than promised, and merging leaves little walked
+ * twice. */
 #include <criterion/criterion.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -67,13 +68,13 @@ static const char *describe(const test_method *m, int64_t i0, int64_t i1, int64_
   static char text[600];
   const spindle_position *p = &m->position;
   snprintf(text, sizeof text,
-           "remap %d (window %" PRId64 ", group %" PRId64 ", chunk %" PRId64 ", local %" PRId64 ", pretrain %" PRId64 ", sinks %" PRId64
-           ", k %" PRId64 "/%" PRId64 "), not_causal %d, window_left %" PRId64 ", window_right %" PRId64 ", sink_tokens %" PRId64
-           ", chunk %" PRId64 ", s2_group %" PRId64 " wrap %d shifted %d; n %" PRId64 ", rows [%" PRId64 ", %" PRId64 "), keys [%" PRId64
-           ", %" PRId64 ")",
-           p->remap, p->remap_window, p->remap_group, p->remap_chunk, p->remap_local, p->remap_pretrain, p->remap_sink_tokens, m->k_num,
-           m->k_den, p->not_causal, p->window_left, p->window_right, p->sink_tokens, p->chunk, p->s2_group, p->s2_wrap, m->shifted, m->n,
-           i0, i1, key_lo, key_hi);
+           "remap %d (window %" PRId64 ", group %" PRId64 ", chunk %" PRId64 ", local %" PRId64 ", pretrain %" PRId64
+           ", sinks %" PRId64 ", k %" PRId64 "/%" PRId64 "), not_causal %d, window_left %" PRId64 ", window_right %" PRId64
+           ", sink_tokens %" PRId64 ", chunk %" PRId64 ", s2_group %" PRId64 " wrap %d shifted %d; n %" PRId64 ", rows [%" PRId64
+           ", %" PRId64 "), keys [%" PRId64 ", %" PRId64 ")",
+           p->remap, p->remap_window, p->remap_group, p->remap_chunk, p->remap_local, p->remap_pretrain, p->remap_sink_tokens,
+           m->k_num, m->k_den, p->not_causal, p->window_left, p->window_right, p->sink_tokens, p->chunk, p->s2_group, p->s2_wrap,
+           m->shifted, m->n, i0, i1, key_lo, key_hi);
   return text;
 }
 
@@ -87,8 +88,8 @@ static int64_t position_of(const test_method *m, const spindle__map *map, int64_
 }
 
 /* Marks in seen[row][key] what the group sees of keys [j0, j1), and checks where it puts them. Returns the pairs. */
-static int64_t mark_group(const test_method *m, const spindle__segment *s, const spindle__row_group *g, int64_t j0, int64_t j1, int64_t i0,
-                          int64_t key_lo, int64_t num_keys, const char *what) {
+static int64_t mark_group(const test_method *m, const spindle__segment *s, const spindle__row_group *g, int64_t j0, int64_t j1,
+                          int64_t i0, int64_t key_lo, int64_t num_keys, const char *what) {
   int64_t pairs = 0;
   for (int64_t i = g->i0; i < g->i1; i++) {
     int64_t begin = spindle__max(j0, i - g->dmax), end = spindle__min(j1, i - g->dmin + 1);
@@ -100,7 +101,7 @@ static int64_t mark_group(const test_method *m, const spindle__segment *s, const
       *mark = 1;
       if (test_pair_visible(m, i, j) && q - position_of(m, &s->k_map, j) != test_pair_relative(m, i, j))
         cr_assert_fail("(%" PRId64 ", %" PRId64 ") at %" PRId64 " instead of %" PRId64 " / %" PRId64 ": %s", i, j,
-                 q - position_of(m, &s->k_map, j), test_pair_relative(m, i, j), m->k_num, what);
+                       q - position_of(m, &s->k_map, j), test_pair_relative(m, i, j), m->k_num, what);
     }
     pairs += end - begin;
   }
@@ -108,17 +109,18 @@ static int64_t mark_group(const test_method *m, const spindle__segment *s, const
 }
 
 /* Key tile by key tile, as a backend walks; a tile counts as full exactly if every row of the query tile sees every key of it. */
-static void mark_segment(const test_method *m, const spindle__segment *s, int64_t i0, int64_t i1, int64_t key_lo, int64_t num_keys,
-                         int64_t tile, const char *what) {
-  cr_assert(s->j0 >= key_lo && s->j0 < s->j1 && s->j1 <= key_lo + num_keys, "segment over keys [%" PRId64 ", %" PRId64 "): %s", s->j0, s->j1, what);
+static void mark_segment(const test_method *m, const spindle__segment *s, int64_t i0, int64_t i1, int64_t key_lo,
+                         int64_t num_keys, int64_t tile, const char *what) {
+  cr_assert(s->j0 >= key_lo && s->j0 < s->j1 && s->j1 <= key_lo + num_keys, "segment over keys [%" PRId64 ", %" PRId64 "): %s",
+            s->j0, s->j1, what);
   cr_assert(s->num_groups >= 1 && s->num_groups <= SPINDLE__MAX_GROUPS, "%d groups: %s", s->num_groups, what);
   for (int32_t g = 0; g < s->num_groups; g++)
     cr_assert(i0 <= s->group[g].i0 && s->group[g].i0 < s->group[g].i1 && s->group[g].i1 <= i1, "rows of group %d: %s", g, what);
   for (int64_t j0 = s->j0; j0 < s->j1; j0 += tile) {
     int64_t j1 = spindle__min(j0 + tile, s->j1), pairs = 0;
     for (int32_t g = 0; g < s->num_groups; g++) pairs += mark_group(m, s, &s->group[g], j0, j1, i0, key_lo, num_keys, what);
-    cr_assert_eq(spindle__segment_is_full(s, i0, i1, j0, j1), pairs == (i1 - i0) * (j1 - j0), "keys [%" PRId64 ", %" PRId64 ") full: %s", j0,
-                 j1, what);
+    cr_assert_eq(spindle__segment_is_full(s, i0, i1, j0, j1), pairs == (i1 - i0) * (j1 - j0),
+                 "keys [%" PRId64 ", %" PRId64 ") full: %s", j0, j1, what);
   }
 }
 
@@ -134,7 +136,8 @@ static void check_tile(const test_method *m, int64_t i0, int64_t i1, int64_t key
   for (int64_t i = i0; i < i1; i++)
     for (int64_t j = key_lo; j < key_hi; j++)
       if (seen[(i - i0) * num_keys + (j - key_lo)] != test_pair_visible(m, i, j))
-        cr_assert_fail("(%" PRId64 ", %" PRId64 ") is %s: %s", i, j, test_pair_visible(m, i, j) ? "missed" : "masked, yet seen", what);
+        cr_assert_fail("(%" PRId64 ", %" PRId64 ") is %s: %s", i, j, test_pair_visible(m, i, j) ? "missed" : "masked, yet seen",
+                       what);
 }
 
 /* ---- Tests ---- */
@@ -191,7 +194,8 @@ Test(segments, wrap_in_a_text_shorter_than_the_group) {
                 if (i - j >= segments[s].group[g].dmin && i - j <= segments[s].group[g].dmax) seen[i * 64 + j]++;
       }
       for (int64_t x = 0; x < 64 * 64; x++)
-        cr_assert(seen[x] <= 1, "n %" PRId64 ", group %" PRId64 ": (%" PRId64 ", %" PRId64 ") %d times", n, group, x / 64, x % 64, seen[x]);
+        cr_assert(seen[x] <= 1, "n %" PRId64 ", group %" PRId64 ": (%" PRId64 ", %" PRId64 ") %d times", n, group, x / 64, x % 64,
+                  seen[x]);
     }
 }
 
@@ -201,7 +205,8 @@ typedef struct walk {
   int64_t walked, least; /* key tiles, over all query tiles */
 } walk;
 
-/* Key tiles of 128 that the segments walk, and how few would do if each key were walked once under each key map it is seen with. */
+/* Key tiles of 128 that the segments walk, and how few would do if each key were walked once under each key map it is seen with.
+ */
 static void add_walk(const test_method *m, int64_t i0, int64_t i1, int64_t n, walk *w) {
   spindle__segment s[SPINDLE__MAX_SEGMENTS];
   int32_t count = spindle__segments(&m->position, n, 0, i0, i1, 0, n, s);
@@ -239,18 +244,24 @@ static double excess(spindle_position p, int64_t n) {
 
 Test(segments, walk_few_key_tiles_twice) {
   const int64_t n = 32768;
-  struct { const char *name; spindle_position p; double most; } cases[] = {
-    {"none", {.remap = SPINDLE_REMAP_NONE}, 0.0},
-    {"window with sinks", {.window_left = 4096, .sink_tokens = 4}, 0.04},
-    {"chunk mask", {.chunk = 8192}, 0.0},
-    {"rerope", {.remap = SPINDLE_REMAP_REROPE, .remap_window = 2048}, 0.0},
-    {"leaky rerope", {.remap = SPINDLE_REMAP_LEAKY_REROPE, .remap_window = 2048}, 0.0},
-    {"self-extend", {.remap = SPINDLE_REMAP_SELF_EXTEND, .remap_window = 1024, .remap_group = 8}, 0.0},
-    {"dca", {.remap = SPINDLE_REMAP_DCA, .remap_chunk = 3072, .remap_local = 512}, 0.02},
-    {"dca, chunks off the tiles", {.remap = SPINDLE_REMAP_DCA, .remap_chunk = 3001, .remap_local = 413}, 0.02},
-    {"dca as in the paper", {.remap = SPINDLE_REMAP_DCA_PAPER, .remap_pretrain = 4096, .remap_chunk = 3072, .remap_local = 1024}, 0.02},
-    {"streaming", {.remap = SPINDLE_REMAP_STREAMING, .remap_window = 2000, .remap_sink_tokens = 4}, 0.07},
-    {"lm-infinite", {.remap = SPINDLE_REMAP_LM_INFINITE, .remap_window = 2048, .remap_sink_tokens = 100}, 0.0},
+  struct {
+    const char *name;
+    spindle_position p;
+    double most;
+  } cases[] = {
+      {"none", {.remap = SPINDLE_REMAP_NONE}, 0.0},
+      {"window with sinks", {.window_left = 4096, .sink_tokens = 4}, 0.04},
+      {"chunk mask", {.chunk = 8192}, 0.0},
+      {"rerope", {.remap = SPINDLE_REMAP_REROPE, .remap_window = 2048}, 0.0},
+      {"leaky rerope", {.remap = SPINDLE_REMAP_LEAKY_REROPE, .remap_window = 2048}, 0.0},
+      {"self-extend", {.remap = SPINDLE_REMAP_SELF_EXTEND, .remap_window = 1024, .remap_group = 8}, 0.0},
+      {"dca", {.remap = SPINDLE_REMAP_DCA, .remap_chunk = 3072, .remap_local = 512}, 0.02},
+      {"dca, chunks off the tiles", {.remap = SPINDLE_REMAP_DCA, .remap_chunk = 3001, .remap_local = 413}, 0.02},
+      {"dca as in the paper",
+       {.remap = SPINDLE_REMAP_DCA_PAPER, .remap_pretrain = 4096, .remap_chunk = 3072, .remap_local = 1024},
+       0.02},
+      {"streaming", {.remap = SPINDLE_REMAP_STREAMING, .remap_window = 2000, .remap_sink_tokens = 4}, 0.07},
+      {"lm-infinite", {.remap = SPINDLE_REMAP_LM_INFINITE, .remap_window = 2048, .remap_sink_tokens = 100}, 0.0},
   };
   for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
     double got = excess(cases[c].p, n);
@@ -263,18 +274,33 @@ Test(segments, walk_few_key_tiles_twice) {
 
 /* Rows written out in the papers, posts and issues that define the methods. -1: masked; all times k_num. */
 Test(segments, definitions_give_the_worked_rows) {
-  struct { spindle_position p; int64_t k_num, k_den, row; int64_t relative[13]; } cases[] = {
-    {{.remap = SPINDLE_REMAP_REROPE, .remap_window = 3}, 1, 1, 7, {3, 3, 3, 3, 3, 2, 1, 0}},
-    {{.remap = SPINDLE_REMAP_LEAKY_REROPE, .remap_window = 3}, 2, 1, 7, {10, 9, 8, 7, 6, 4, 2, 0}},
-    {{.remap = SPINDLE_REMAP_LEAKY_REROPE, .remap_window = 3}, 1, 4, 7, {19, 15, 11, 7, 3, 2, 1, 0}},
-    {{.remap = SPINDLE_REMAP_SELF_EXTEND, .remap_window = 4, .remap_group = 2}, 1, 1, 11, {7, 7, 6, 6, 5, 5, 4, 4, 3, 2, 1, 0}},
-    {{.remap = SPINDLE_REMAP_STREAMING, .remap_window = 3, .remap_sink_tokens = 2}, 1, 1, 9, {5, 4, -1, -1, -1, -1, 3, 2, 1, 0}},
-    {{.remap = SPINDLE_REMAP_LM_INFINITE, .remap_window = 3, .remap_sink_tokens = 2}, 1, 1, 7, {3, 3, -1, -1, -1, 2, 1, 0}},
-    {{.remap = SPINDLE_REMAP_DCA_PAPER, .remap_pretrain = 10, .remap_chunk = 6, .remap_local = 4}, 1, 1, 12,
-     {9, 8, 7, 6, 5, 4, 6, 5, 4, 3, 2, 1, 0}},
-    {{.remap = SPINDLE_REMAP_DCA_PAPER, .remap_pretrain = 10, .remap_chunk = 6, .remap_local = 4}, 1, 1, 10, {9, 8, 7, 6, 5, 4, 4, 3, 2, 1, 0}},
-    {{.remap = SPINDLE_REMAP_DCA, .remap_chunk = 8, .remap_local = 2}, 1, 1, 12, {8, 7, 6, 5, 4, 3, 6, 5, 4, 3, 2, 1, 0}},
-    {{.remap = SPINDLE_REMAP_DCA, .remap_chunk = 8, .remap_local = 2}, 1, 1, 9, {8, 7, 6, 5, 4, 3, 3, 2, 1, 0}},
+  struct {
+    spindle_position p;
+    int64_t k_num, k_den, row;
+    int64_t relative[13];
+  } cases[] = {
+      {{.remap = SPINDLE_REMAP_REROPE, .remap_window = 3}, 1, 1, 7, {3, 3, 3, 3, 3, 2, 1, 0}},
+      {{.remap = SPINDLE_REMAP_LEAKY_REROPE, .remap_window = 3}, 2, 1, 7, {10, 9, 8, 7, 6, 4, 2, 0}},
+      {{.remap = SPINDLE_REMAP_LEAKY_REROPE, .remap_window = 3}, 1, 4, 7, {19, 15, 11, 7, 3, 2, 1, 0}},
+      {{.remap = SPINDLE_REMAP_SELF_EXTEND, .remap_window = 4, .remap_group = 2}, 1, 1, 11, {7, 7, 6, 6, 5, 5, 4, 4, 3, 2, 1, 0}},
+      {{.remap = SPINDLE_REMAP_STREAMING, .remap_window = 3, .remap_sink_tokens = 2},
+       1,
+       1,
+       9,
+       {5, 4, -1, -1, -1, -1, 3, 2, 1, 0}},
+      {{.remap = SPINDLE_REMAP_LM_INFINITE, .remap_window = 3, .remap_sink_tokens = 2}, 1, 1, 7, {3, 3, -1, -1, -1, 2, 1, 0}},
+      {{.remap = SPINDLE_REMAP_DCA_PAPER, .remap_pretrain = 10, .remap_chunk = 6, .remap_local = 4},
+       1,
+       1,
+       12,
+       {9, 8, 7, 6, 5, 4, 6, 5, 4, 3, 2, 1, 0}},
+      {{.remap = SPINDLE_REMAP_DCA_PAPER, .remap_pretrain = 10, .remap_chunk = 6, .remap_local = 4},
+       1,
+       1,
+       10,
+       {9, 8, 7, 6, 5, 4, 4, 3, 2, 1, 0}},
+      {{.remap = SPINDLE_REMAP_DCA, .remap_chunk = 8, .remap_local = 2}, 1, 1, 12, {8, 7, 6, 5, 4, 3, 6, 5, 4, 3, 2, 1, 0}},
+      {{.remap = SPINDLE_REMAP_DCA, .remap_chunk = 8, .remap_local = 2}, 1, 1, 9, {8, 7, 6, 5, 4, 3, 3, 2, 1, 0}},
   };
   for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
     test_method m = {.position = cases[c].p, .k_num = cases[c].k_num, .k_den = cases[c].k_den, .n = cases[c].row + 1};
@@ -295,8 +321,8 @@ Test(segments, definitions_give_the_worked_groups) {
     for (int64_t i = 0; i < 16; i++)
       for (int64_t j = 0; j < 16; j++) {
         bool leaks = wrap && i < 2 && j >= 14;
-        cr_assert_eq(test_pair_visible(&m, i, j), group[i] == group[j] && (leaks || (j <= i && !(wrap && j < 2 && i >= 14))), "(%d, %d)", (int)i,
-                     (int)j);
+        cr_assert_eq(test_pair_visible(&m, i, j), group[i] == group[j] && (leaks || (j <= i && !(wrap && j < 2 && i >= 14))),
+                     "(%d, %d)", (int)i, (int)j);
       }
   }
 }

@@ -2,7 +2,8 @@
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* LongLoRA, arXiv:2309.12307, Algorithm 1: tokens rolled by half a group, causal in rolled order. n is a multiple of the group. */
+/* LongLoRA, arXiv:2309.12307, Algorithm 1: tokens rolled by half a group, causal in rolled order. n is a multiple of the group.
+ */
 static bool rolled_group_sees(const test_method *m, int64_t i, int64_t j) {
   int64_t group = m->position.s2_group, half = group / 2;
   int64_t row = (i - half + m->n) % m->n, key = (j - half + m->n) % m->n;
