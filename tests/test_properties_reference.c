@@ -1,5 +1,6 @@
 /* The cpu backend against the float64 oracle: methods, storage, dtypes and shapes at random. */
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -7,10 +8,13 @@
 #include "support/dtypes.h"
 #include "support/methods.h"
 
-/* f32 arithmetic on scores of a few units is good to 1e-5; a narrow O rounds once more, and the two may fall to different sides.
- */
-static double tolerance_of(const spindle_shape *s) {
-  return 3e-5 + (s->o_dtype == SPINDLE_F32 ? 0 : 16 * test_unit_roundoff(s->o_dtype));
+/* A rotation is good to 1e-6, so a score q k s is to 1e-6 |q| |k| s, where |q| |k| is about D; O moves by twice that and |v|. A
+ * narrow O rounds once more, and the two may fall to different sides. */
+static double tolerance_of(const test_setup *setup, const test_request *request) {
+  spindle_shape s = test_shape(setup->shape);
+  double scale = setup->args.scale ? fabs((double)setup->args.scale) : 1 / sqrt(s.head_dim_qk);
+  double row_scale = request->position.row_scale ? 5 : 1; /* at most, as drawn below */
+  return 1e-5 + 2e-6 * s.head_dim_qk * scale * row_scale + (s.o_dtype == SPINDLE_F32 ? 0 : 16 * test_unit_roundoff(s.o_dtype));
 }
 
 static void run_both(test_setup setup, test_request *requests, int32_t count, const char *what) {
@@ -28,7 +32,7 @@ static void run_both(test_setup setup, test_request *requests, int32_t count, co
              "%s: request %d of %d, %d rows of index %lld over %d keys from %lld, heads %d:%d, dims %d %d, rotary %d+%d, %s",
              what, r, count, q->q_len, (long long)q->q_index, q->kv_len, (long long)q->kv_index, s.num_q_heads, s.num_kv_heads,
              s.head_dim_qk, s.head_dim_v, s.rotary_offset, s.rotary_dim, test_method_name(&q->position));
-    test_requests_close(text, &s, &requests[r], &oracle[r], tolerance_of(&s));
+    test_requests_close(text, &s, &requests[r], &oracle[r], tolerance_of(&setup, q));
     test_request_free(&oracle[r]);
   }
   free(oracle);
@@ -100,7 +104,8 @@ static test_request draw_request(test_random *r, const spindle_shape *s) {
   test_request_at_end(&q);
   if (test_random_once_in(r, 4)) q.q_index += test_random_int(r, 0, 200);
   if (q.q_index < 0) q.q_index = 0;
-  if (test_random_once_in(r, 4) && !p.s2_wrap) q.n = test_random_log(r, 1, 5000);
+  if (test_random_once_in(r, 4)) q.n = test_random_log(r, 1, 5000);
+  if (p.s2_wrap) q.n = (q.q_index + q.q_len + q.kv_index + q.kv_len) / p.s2_group * p.s2_group + p.s2_group; /* whole groups */
   return q;
 }
 
@@ -122,7 +127,7 @@ static void check_random(test_random *r) {
 
 Test(properties_reference, cpu_equals_the_oracle_at_random) {
   test_random r = test_random_start();
-  for (int round = 0; round < 250; round++) check_random(&r);
+  for (int round = 0; round < 150; round++) check_random(&r);
 }
 
 /* ---- Every method by name ---- */
@@ -136,7 +141,7 @@ Test(properties_reference, every_rule_remap_and_mask) {
         if (rope > 1 && (remap + mask) % 4 != rope % 4) continue;
         test_setup setup = {.shape = shape, .random = &r};
         test_request request =
-            test_request_make(&r, &shape, test_mask(test_remap(test_rule(rope, 32), remap), mask), 160, 160, 1);
+            test_request_make(&r, &shape, test_mask(test_remap(test_rule(rope, 32), remap), mask), 110, 110, 1);
         run_both(setup, &request, 1, "by name");
         test_request_free(&request);
       }
@@ -170,8 +175,13 @@ Test(properties_reference, head_counts_and_dims_of_real_models) {
       {.num_q_heads = 7, .num_kv_heads = 1, .head_dim_qk = 128},
       {.num_q_heads = 71, .num_kv_heads = 1, .head_dim_qk = 64},                   /* Falcon-7B */
       {.num_q_heads = 10, .num_kv_heads = 2, .head_dim_qk = 96, .rotary_dim = 24}, /* GPT-NeoX-20B */
-      {.num_q_heads = 2, .head_dim_qk = 192, .head_dim_v = 128, .rotary_dim = 64, .rotary_offset = 128, .pair_layout = 1}, /* DeepSeek-V3
-                                                                                                                            */
+      {.num_q_heads = 2,
+       .head_dim_qk = 192,
+       .head_dim_v = 128,
+       .rotary_dim = 64,
+       .rotary_offset = 128,
+       .pair_layout = 1}, /* DeepSeek-V3
+                           */
       {.num_q_heads = 2, .head_dim_qk = 256},
       {.num_q_heads = 2, .head_dim_qk = 512, .head_dim_v = 512},
       {.num_q_heads = 2, .head_dim_qk = 64, .head_dim_v = 1},
