@@ -1,14 +1,14 @@
 /* Attention from its definition: for every row, head and key a score; over the keys a softmax in float64.
  *
- * Rows and query heads of one KV head are taken in blocks, so that a key is converted to float64 once a block, and cos and sin
- * of a difference of positions are kept: neither changes a result. All memory comes from the caller's scratch. */
+ * Rows are taken in blocks, so that a key is converted to float64 once a block, and cos and sin of a difference of positions are
+ * kept for all heads and the rows that follow: neither changes a result. All memory comes from the caller's scratch. */
 #include "reference.h"
 
 #include <math.h>
 #include <omp.h>
 #include <string.h>
 
-enum { BLOCK_ROWS = 64, CACHED_ROTATIONS = 4096 /* a power of two */ };
+enum { BLOCK_STATES = 256 /* rows x heads */, CACHED_ROTATIONS = 4096 /* a power of two */ };
 
 /* ---- Rotations ---- */
 
@@ -35,7 +35,7 @@ static const double *rotation(rotation_cache *cache, const spindle__ref_rope *ro
   if (tag->valid && tag->offset.hi == offset.hi && tag->offset.lo == offset.lo && tag->dist == wanted.dist) return c;
   for (int32_t t = 0; t < rope->num_pairs; t++) {
     spindle__ref_cos_sin(offset, rope->w[t], &c[t], &s[t]);
-    double magnitude = factor * exp(rope->log_decay[t] * (double)dist);
+    double magnitude = rope->decays ? factor * exp(rope->log_decay[t] * (double)dist) : factor;
     c[t] *= magnitude;
     s[t] *= magnitude;
   }
@@ -55,27 +55,28 @@ typedef struct {
   const spindle_attention_args *args;
   const spindle__ref_request *prepared;
   int32_t number; /* of the request */
-  int32_t group;  /* query heads per KV head */
   spindle__ref_channels channels;
 } call;
 
 /* One thread's part of the scratch. Rows of q, k: first channels of the pairs, second ones, plain channels. */
 typedef struct {
   rotation_cache rotations;
-  softmax_state *states;  /* [block rows][group] */
-  double *q, *values_sum; /* [block rows][group][head_dim_qk], [...][head_dim_v] */
-  double *k, *v;
+  softmax_state *states;  /* [block rows][Hq] */
+  double *q, *values_sum; /* [block rows][Hq][head_dim_qk], [block rows][Hq][head_dim_v] */
+  double *k, *v;          /* one key: [Hkv][head_dim_qk], [Hkv][head_dim_v] */
 } workspace;
 
-static int32_t group_of(const spindle_shape *shape) { return shape->num_q_heads / shape->num_kv_heads; }
+static int32_t block_rows(const spindle_shape *shape) {
+  return shape->num_q_heads < BLOCK_STATES ? BLOCK_STATES / shape->num_q_heads : 1;
+}
 
-static int32_t block_rows(int32_t group) { return group < BLOCK_ROWS ? BLOCK_ROWS / group : 1; }
+static size_t block_states(const spindle_shape *shape) { return (size_t)block_rows(shape) * (size_t)shape->num_q_heads; }
 
 static size_t thread_bytes(const spindle_shape *shape) {
-  size_t states = (size_t)block_rows(group_of(shape)) * (size_t)group_of(shape);
+  size_t states = block_states(shape), vectors = states + (size_t)shape->num_kv_heads;
   size_t rotations = CACHED_ROTATIONS * (sizeof(rotation_tag) + sizeof(double) * (size_t)shape->rotary_dim);
   size_t dims = (size_t)shape->head_dim_qk + (size_t)shape->head_dim_v;
-  return (rotations + states * sizeof(softmax_state) + (states + 1) * dims * sizeof(double) + 255) / 256 * 256;
+  return (rotations + states * sizeof(softmax_state) + vectors * dims * sizeof(double) + 255) / 256 * 256;
 }
 
 size_t spindle__ref_scratch_bytes(const spindle_plan *plan) {
@@ -84,7 +85,7 @@ size_t spindle__ref_scratch_bytes(const spindle_plan *plan) {
 
 static workspace workspace_of(const call *c, int32_t thread) {
   const spindle_shape *shape = &c->plan->shape;
-  size_t states = (size_t)block_rows(c->group) * (size_t)c->group;
+  size_t states = block_states(shape);
   workspace w;
   w.rotations.tags = (rotation_tag *)((char *)c->args->scratch + (size_t)thread * thread_bytes(shape));
   w.rotations.values = (double *)(w.rotations.tags + CACHED_ROTATIONS);
@@ -92,7 +93,7 @@ static workspace workspace_of(const call *c, int32_t thread) {
   w.q = (double *)(w.states + states);
   w.values_sum = w.q + states * (size_t)shape->head_dim_qk;
   w.k = w.values_sum + states * (size_t)shape->head_dim_v;
-  w.v = w.k + shape->head_dim_qk;
+  w.v = w.k + (size_t)shape->num_kv_heads * (size_t)shape->head_dim_qk;
   memset(w.rotations.tags, 0, CACHED_ROTATIONS * sizeof(rotation_tag));
   return w;
 }
@@ -116,14 +117,16 @@ static double cache_scale(const spindle_cache *cache, int32_t kv_head) {
   return cache->scale ? cache->scale[kv_head * cache->scale_head] : 1.0;
 }
 
-static void load_key(const call *c, const spindle__ref_key *key, int32_t kv_head, workspace *w) {
+static void load_key(const call *c, const spindle__ref_key *key, workspace *w) {
+  const spindle_shape *shape = &c->plan->shape;
   const spindle_cache *k = &c->args->k, *v = &c->args->v;
-  int32_t dtype = c->plan->shape.kv_dtype;
-  int64_t at = key->page * k->page + key->row * k->row + kv_head * k->head;
-  load_channels(&c->channels, dtype, k->data, at, cache_scale(k, kv_head), w->k);
-  at = key->page * v->page + key->row * v->row + kv_head * v->head;
-  for (int32_t e = 0; e < c->plan->shape.head_dim_v; e++)
-    w->v[e] = cache_scale(v, kv_head) * spindle__ref_load(dtype, v->data, at + e);
+  for (int32_t h = 0; h < shape->num_kv_heads; h++) {
+    int64_t at = key->page * k->page + key->row * k->row + h * k->head;
+    load_channels(&c->channels, shape->kv_dtype, k->data, at, cache_scale(k, h), w->k + h * shape->head_dim_qk);
+    at = key->page * v->page + key->row * v->row + h * v->head;
+    for (int32_t e = 0; e < shape->head_dim_v; e++)
+      w->v[h * shape->head_dim_v + e] = cache_scale(v, h) * spindle__ref_load(shape->kv_dtype, v->data, at + e);
+  }
 }
 
 /* ---- Scores ---- */
@@ -168,8 +171,8 @@ static double product(const spindle__ref_channels *channels, const double *q, co
   return sum;
 }
 
-static double score(const call *c, workspace *w, const double *q, spindle__ref_offset relative, int64_t i, int64_t j,
-                    int32_t head) {
+/* What turns the product of row i and key j, `relative` apart. */
+static const double *pair_rotation(const call *c, workspace *w, spindle__ref_offset relative, int64_t i, int64_t j) {
   const spindle__ref_rope *rope = &c->prepared->rope;
   double factor = rope->attention_factor * rope->attention_factor;
   if (c->plan->shape.key_state == SPINDLE_KEYS_ROTATED) {
@@ -177,8 +180,12 @@ static double score(const call *c, workspace *w, const double *q, spindle__ref_o
     factor = rope->attention_factor;
     relative.hi += (double)j;
   }
-  const double *cosines = rotation(&w->rotations, rope, factor, relative, i - j);
-  double x = row_scale(c, i, head) * c->args->scale * rope->softmax_scale_factor * product(&c->channels, q, w->k, cosines);
+  return rotation(&w->rotations, rope, factor, relative, i - j);
+}
+
+static double score(const call *c, const double *q, const double *k, const double *cosines, int64_t i, int64_t j, int32_t head) {
+  double x = product(&c->channels, q, k, cosines);
+  x *= row_scale(c, i, head) * c->args->scale * c->prepared->rope.softmax_scale_factor;
   if (c->args->softcap > 0) x = c->args->softcap * tanh(x / c->args->softcap);
   return x + bias(c, i - j, head);
 }
@@ -200,51 +207,63 @@ static void add_key(softmax_state *state, double x, const double *v, int32_t dim
 
 /* ---- Blocks of rows ---- */
 
-/* Rows [begin, end) of the request and the query heads of one KV head. State number s belongs to row begin + s / group. */
+/* Rows [begin, end) of the request. State number s belongs to row begin + s / Hq and head s % Hq. */
 typedef struct {
   int64_t begin, end;
-  int32_t kv_head;
 } block;
 
 static void begin_block(const call *c, const block *b, workspace *w) {
   const spindle_shape *shape = &c->plan->shape;
   const spindle_rows *q = &c->args->q;
   bool with_sinks = c->args->sink_logits && !c->plan->options.partial;
-  for (int64_t s = 0; s < (b->end - b->begin) * c->group; s++) {
-    int32_t head = b->kv_head * c->group + (int32_t)(s % c->group);
+  for (int64_t s = 0; s < (b->end - b->begin) * shape->num_q_heads; s++) {
+    int32_t head = (int32_t)(s % shape->num_q_heads);
     double sink = with_sinks ? c->args->sink_logits[head] : -INFINITY;
     /* A sink is a key without a value. */
     w->states[s] = (softmax_state){sink, sink == -INFINITY ? 0 : 1};
     for (int32_t e = 0; e < shape->head_dim_v; e++) w->values_sum[s * shape->head_dim_v + e] = 0;
-    int64_t at = row_offset(q, c, b->begin + s / c->group, head);
+    int64_t at = row_offset(q, c, b->begin + s / shape->num_q_heads, head);
     load_channels(&c->channels, shape->q_dtype, q->data, at, 1, w->q + s * shape->head_dim_qk);
   }
 }
 
-static void visit_key(const call *c, const block *b, const spindle__ref_key *key, workspace *w) {
+/* Row `row` of the request and heads [first, end), which see key j at the same difference. */
+static void score_heads(const call *c, const block *b, int64_t row, int64_t j, const double *cosines, int32_t first, int32_t end,
+                        workspace *w) {
   const spindle_shape *shape = &c->plan->shape;
+  for (int32_t head = first; head < end; head++) {
+    int64_t s = (row - b->begin) * shape->num_q_heads + head;
+    int32_t kv_head = head / (shape->num_q_heads / shape->num_kv_heads);
+    const double *q = w->q + s * shape->head_dim_qk, *k = w->k + kv_head * shape->head_dim_qk;
+    double x = score(c, q, k, cosines, c->prepared->request.q_index + row, j, head);
+    add_key(&w->states[s], x, w->v + kv_head * shape->head_dim_v, shape->head_dim_v, w->values_sum + s * shape->head_dim_v);
+  }
+}
+
+static void visit_key(const call *c, const block *b, const spindle__ref_key *key, workspace *w) {
+  int32_t heads = c->plan->shape.num_q_heads;
   if (key->index < 0 || key->index >= SPINDLE__MAX_INDEX) return; /* a page table that holds no index */
   bool loaded = false; /* a key that no row sees is never read: its storage may hold anything */
-  for (int64_t s = 0; s < (b->end - b->begin) * c->group; s++) {
-    int32_t head = b->kv_head * c->group + (int32_t)(s % c->group);
-    int64_t i = c->prepared->request.q_index + b->begin + s / c->group;
-    spindle__ref_offset relative;
-    bool shifted = head >= shape->num_q_heads / 2;
-    if (!spindle__ref_relative(&c->prepared->position, shifted, c->prepared->request.n, i, key->index, &relative)) continue;
-    if (!loaded) load_key(c, key, b->kv_head, w);
-    loaded = true;
-    double x = score(c, w, w->q + s * shape->head_dim_qk, relative, i, key->index, head);
-    add_key(&w->states[s], x, w->v, shape->head_dim_v, w->values_sum + s * shape->head_dim_v);
-  }
+  for (int64_t row = b->begin; row < b->end; row++)
+    for (int shifted = 0; shifted < 2; shifted++) {
+      const spindle__request *request = &c->prepared->request;
+      int64_t i = request->q_index + row;
+      spindle__ref_offset relative;
+      if (!spindle__ref_relative(&c->prepared->position, shifted, request->n, i, key->index, &relative)) continue;
+      if (!loaded) load_key(c, key, w);
+      loaded = true;
+      const double *cosines = pair_rotation(c, w, relative, i, key->index);
+      score_heads(c, b, row, key->index, cosines, shifted ? heads / 2 : 0, shifted ? heads : heads / 2, w);
+    }
 }
 
 static void end_block(const call *c, const block *b, const workspace *w) {
   const spindle_attention_args *args = c->args;
-  int32_t dims = c->plan->shape.head_dim_v;
-  for (int64_t s = 0; s < (b->end - b->begin) * c->group; s++) {
+  int32_t dims = c->plan->shape.head_dim_v, heads = c->plan->shape.num_q_heads;
+  for (int64_t s = 0; s < (b->end - b->begin) * heads; s++) {
     softmax_state state = w->states[s];
-    int64_t row = b->begin + s / c->group;
-    int32_t head = b->kv_head * c->group + (int32_t)(s % c->group);
+    int64_t row = b->begin + s / heads;
+    int32_t head = (int32_t)(s % heads);
     int64_t at = row_offset(&args->o, c, row, head);
     for (int32_t e = 0; e < dims; e++) {
       double o = state.sum == 0 ? 0 : w->values_sum[s * dims + e] / state.sum;
@@ -265,25 +284,27 @@ static void attend(const call *c, const block *b, workspace *w) {
   end_block(c, b, w);
 }
 
+/* The blocks of one request that fall to this thread. */
+static void attend_request(const call *c) {
+  const spindle__request *request = &c->prepared->request;
+  int64_t room = c->args->q_rows - request->q_begin; /* the plan's bound may exceed these tensors */
+  int64_t rows = request->q_len < room ? request->q_len : room, step = block_rows(&c->plan->shape);
+  workspace w = workspace_of(c, omp_get_thread_num());
+#pragma omp for schedule(dynamic) nowait
+  for (int64_t begin = 0; begin < rows; begin += step) {
+    block b = {begin, begin + step < rows ? begin + step : rows};
+    attend(c, &b, &w);
+  }
+}
+
 spindle_status spindle__ref_attention(const spindle_plan *plan, const spindle_attention_args *args, spindle_stream stream) {
   (void)stream;
-  call c = {.plan = plan, .args = args, .group = group_of(&plan->shape), .channels = spindle__ref_channels_of(&plan->shape)};
   const spindle__ref_request *prepared = plan->state;
-  for (c.number = 0; c.number < plan->batch.max_requests; c.number++) {
-    c.prepared = &prepared[c.number];
-    int64_t room = args->q_rows - c.prepared->request.q_begin; /* the plan's bound may exceed these tensors */
-    int64_t rows = c.prepared->request.q_len < room ? c.prepared->request.q_len : room;
-    int64_t step = block_rows(c.group), blocks = rows > 0 ? (rows + step - 1) / step : 0;
 #pragma omp parallel num_threads(plan->context->num_threads)
-    {
-      workspace w = workspace_of(&c, omp_get_thread_num());
-#pragma omp for collapse(2) schedule(dynamic)
-      for (int32_t kv_head = 0; kv_head < plan->shape.num_kv_heads; kv_head++)
-        for (int64_t n = 0; n < blocks; n++) {
-          block b = {n * step, n * step + step < rows ? n * step + step : rows, kv_head};
-          attend(&c, &b, &w);
-        }
-    }
+  for (int32_t r = 0; r < plan->batch.max_requests; r++) {
+    call c = {
+        .plan = plan, .args = args, .prepared = &prepared[r], .number = r, .channels = spindle__ref_channels_of(&plan->shape)};
+    attend_request(&c);
   }
   return SPINDLE_OK;
 }

@@ -106,7 +106,11 @@ bool spindle__ref_relative(const spindle_position *p, bool shifted_heads, int64_
 void spindle__ref_cos_sin(spindle__ref_offset offset, double w, double *c, double *s) {
   double angle = offset.hi * w;
   double rest = fma(offset.hi, w, -angle) + offset.lo * w;
-  double ca = cos(angle), sa = sin(angle), cr = cos(rest), sr = sin(rest);
+  double ca = cos(angle), sa = sin(angle), cr = 1, sr = rest;
+  if (fabs(rest) > 0x1p-28) { /* below it these are cos and sin of it, to the last bit */
+    cr = cos(rest);
+    sr = sin(rest);
+  }
   *c = ca * cr - sa * sr;
   *s = sa * cr + ca * sr;
 }
