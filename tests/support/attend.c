@@ -293,6 +293,7 @@ static spindle_batch make_batch(const call *c) {
                      .n = c->n,
                      .position = c->position};
   if (!c->setup->spans) b.kv_index = c->kv_index;
+  if (c->setup->default_q_index) b.q_index = NULL;
   if (c->setup->page_size) {
     b.pages = c->pages;
     b.table_begin = c->setup->csr ? c->table_begin : NULL;

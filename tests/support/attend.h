@@ -29,6 +29,7 @@ typedef struct test_setup {
   bool csr;            /* paged: table_begin instead of a stride */
   bool generous;       /* bounds far beyond what the batch needs */
   bool partial;
+  bool default_q_index; /* the array is NULL */
   int32_t split_keys;
   int32_t shard_size, shard_count, shard_rank;
   spindle_attention_args args; /* numbers, weights and scales; the rest is filled in */
