@@ -212,6 +212,15 @@ Test(rules_numbers, yarn) {
   EXPECT_W(p, 16, 1, 1, 0.316228, 0.1, 0.0238702, 0.00505697, 0.00081129, 0.00025, 7.90569e-05);
 }
 
+/* Where the ramp runs past the last pair (here it is 4..11, of 8 pairs), that one is interpolated in part only. */
+Test(rules_numbers, yarn_ramp_beyond_the_last_pair) {
+  spindle_position p = {.rope = SPINDLE_ROPE_YARN, .rope_theta = 100, .factor = 4, .original_max_position_embeddings = 2048};
+  rule r[2];
+  evaluate(&p, 16, 1, r);
+  for (int c = 0; c < 2; c++)
+    cr_expect_float_eq(r[c].w[7] / pow(100, -7.0 / 8), 3.0 / 7 / 4 + 4.0 / 7, 1e-12, "%s: %.12g", code[c], r[c].w[7]);
+}
+
 /* The last pair kept whole and the first one fully interpolated, as the configs of real models come out. */
 static void expect_ramp(const spindle_position *p, int32_t d, int32_t low, int32_t high) {
   rule r[2];
