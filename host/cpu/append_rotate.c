@@ -26,9 +26,8 @@ static void make_turn(const spindle_positions *positions, const int32_t *positio
   out->factor = (float)(inverse ? 1 / rule->attention_factor : rule->attention_factor);
 }
 
-static void turn_row(const spindle__cpu_channels *ch, const turn *by, float *staged) {
-  spindle__cpu_kernels_get()->rotate(ch, staged, by->c, by->s);
-  for (int32_t t = 0; t < 2 * ch->pairs_padded; t++) staged[t] *= by->factor;
+static void scale_pairs(const spindle__cpu_channels *ch, float factor, float *staged) {
+  for (int32_t t = 0; t < 2 * ch->pairs_padded; t++) staged[t] *= factor;
 }
 
 /* ---- Append ---- */
@@ -41,13 +40,13 @@ static void append_row(const spindle_rows *from, int32_t from_dtype, const spind
   for (int32_t h = 0; h < heads; h++) {
     const char *in = (const char *)from->data + (row * from->row + h * from->head) * (int64_t)from_bytes;
     char *out = (char *)to->data + (at + h * to->head) * (int64_t)to_bytes;
-    float staged[SPINDLE__MAX_HEAD_DIM + 3 * SPINDLE__CPU_PAD];
+    float staged[SPINDLE__CPU_MAX_STAGED] = {0};
     if (from_dtype == to_dtype && !by) {
       memcpy(out, in, (size_t)ch->depth * from_bytes);
       continue;
     }
-    kernels->stage(ch, in, from_dtype, staged);
-    if (by) turn_row(ch, by, staged);
+    kernels->stage(ch, in, from_dtype, by ? by->c : NULL, by ? by->s : NULL, staged);
+    if (by) scale_pairs(ch, by->factor, staged);
     if (to_dtype == SPINDLE_F8E4M3 && to->scale)
       for (int32_t x = 0; x < ch->staged; x++) staged[x] /= to->scale[h * to->scale_head];
     kernels->unstage(ch, staged, out, to_dtype);
@@ -59,7 +58,7 @@ spindle_status spindle__cpu_append(spindle_context *context, const spindle_shape
   (void)stream;
   bool rotating = positions && shape->key_state == SPINDLE_KEYS_ROTATED;
   int64_t slots = (int64_t)args->num_pages * args->page_size;
-  spindle__cpu_channels k = spindle__cpu_channels_of(shape), v = {.depth = shape->head_dim_v, .staged = shape->head_dim_v};
+  spindle__cpu_channels k = spindle__cpu_channels_of(shape), v = {.depth = shape->head_dim_v, .staged = shape->head_dim_v + SPINDLE__CPU_PAD};
 #pragma omp parallel for schedule(static, ROWS_PER_CHUNK) num_threads(context->num_threads)
   for (int64_t row = 0; row < args->rows; row++) {
     int64_t slot = args->slot[row];
@@ -79,9 +78,9 @@ static void rotate_row(const spindle_rotate_args *args, const spindle__cpu_chann
   const spindle__cpu_kernels *kernels = spindle__cpu_kernels_get();
   int64_t bytes = (int64_t)spindle__dtype_bytes(args->dtype);
   for (int32_t h = 0; h < args->heads; h++) {
-    float staged[SPINDLE__MAX_HEAD_DIM + 3 * SPINDLE__CPU_PAD];
-    kernels->stage(ch, (const char *)args->x.data + (row * args->x.row + h * args->x.head) * bytes, args->dtype, staged);
-    turn_row(ch, by, staged);
+    float staged[SPINDLE__CPU_MAX_STAGED] = {0};
+    kernels->stage(ch, (const char *)args->x.data + (row * args->x.row + h * args->x.head) * bytes, args->dtype, by->c, by->s, staged);
+    scale_pairs(ch, by->factor, staged);
     kernels->unstage(ch, staged, (char *)args->out.data + (row * args->out.row + h * args->out.head) * bytes, args->dtype);
   }
 }

@@ -16,6 +16,8 @@
 #include "../internal.h"
 #include "kernels.h"
 
+/* Up to so many rows of a unit, a transpose of the keys costs more than it saves. */
+#define SPINDLE__CPU_FEW_ROWS 8
 /* Keys of a tile lie within so many indices where there is a bias, so that its table of distances is short. */
 #define SPINDLE__CPU_BIAS_SPAN 1024
 #define SPINDLE__CPU_LOG2_E 1.4426950408889634
@@ -89,7 +91,7 @@ typedef struct spindle__cpu_keys {
   int32_t contiguous;
   int64_t index[SPINDLE__CPU_TILE_KEYS];
   int64_t k_offset[SPINDLE__CPU_TILE_KEYS], v_offset[SPINDLE__CPU_TILE_KEYS];
-  int32_t column[SPINDLE__CPU_TILE_KEYS + SPINDLE__CPU_PAD]; /* index less the first's, where there is a bias */
+  int32_t column[SPINDLE__CPU_TILE_KEYS]; /* index less the first's, where there is a bias and they are not contiguous */
 } spindle__cpu_keys;
 
 typedef struct spindle__cpu_key_reader {
@@ -106,12 +108,15 @@ typedef struct spindle__cpu_task {
   spindle__item item;
   int64_t i0, i1; /* indices of its rows */
   int32_t num_packed;
+  bool few;         /* rows of a unit: keys are not transposed for them */
+  int32_t q_stride; /* floats of a packed row of Q */
   spindle__cpu_sums sums, whole; /* whole: of the splits so far */
   float *q, *k, *v, *s, *c, *sn, *bias;
   int32_t *lo, *hi;
   double rate[SPINDLE__MAX_PAIRS]; /* xPos: log2 of what a pair decays by per token of distance */
   int64_t xpos_keys;               /* keys that share one centre of decay; 0: no decay */
-  spindle__cpu_keys keys;
+  const spindle__cpu_keys *keys, *next_keys; /* the tile at work, and the one after it or NULL */
+  spindle__cpu_keys tiles[2];
 } spindle__cpu_task;
 
 spindle_status spindle__cpu_attention(const spindle_plan *plan, const spindle_attention_args *args, spindle_stream stream);

@@ -17,6 +17,7 @@
 #define SPINDLE__CPU_BLOCK 64      /* four of the widest vectors */
 #define SPINDLE__CPU_TILE_KEYS 128 /* two widest blocks, of 32 KB each at depth 128: one is live at a time, in L1 */
 #define SPINDLE__CPU_MAX_ROWS 384  /* packed rows of an item */
+#define SPINDLE__CPU_MAX_STAGED (SPINDLE__MAX_HEAD_DIM + 4 * SPINDLE__CPU_PAD)
 
 /* Where the channels of a row of Q or K go in a staged row. */
 typedef struct spindle__cpu_channels {
@@ -25,14 +26,17 @@ typedef struct spindle__cpu_channels {
   int32_t pairs;
   int32_t pairs_padded;
   int32_t interleaved;
-  int32_t staged;      /* floats of a staged row */
+  int32_t staged;      /* floats of a staged row, and of slack after it */
 } spindle__cpu_channels;
 
-/* Rows of storage: row c at data + element offset[c], of the dtype. */
+/* Rows of storage: row c at data + element offset[c], of the dtype. `ahead`: likewise what will be read next, to be fetched meanwhile. */
 typedef struct spindle__cpu_rows {
   const char *data;
   int32_t dtype, count;
   const int64_t *offset;
+  const char *ahead;
+  const int64_t *ahead_offset;
+  int32_t ahead_count, ahead_bytes;
 } spindle__cpu_rows;
 
 /* One key tile against the packed rows of one KV head. Row p of `rows` is query head p % group of index row p / group. */
@@ -40,7 +44,7 @@ typedef struct spindle__cpu_tile {
   int32_t rows, group, depth, values; /* values: head_dim_v */
   int32_t o_stride;
   const float *q;     /* [rows][depth], scaled so that q k is the score in units of log 2 (or tanh's argument, under a softcap) */
-  const float *k, *v; /* packed */
+  const float *k, *v; /* packed; k NULL: s holds the scores already */
   float *s;           /* [rows][SPINDLE__CPU_TILE_KEYS] */
   float *o;           /* [rows][o_stride], not yet divided by l */
   float *m, *l;       /* running maximum (log 2) and sum */
@@ -64,14 +68,17 @@ typedef struct spindle__cpu_kernels {
   /* Row r of c and s times exp2(rate[t] * x[r]); like cos_sin canonical in x. |rate x| < 120. */
   void (*decay)(const int64_t *x, int32_t rows, const double *rate, int32_t pairs, float *c, float *s);
 
-  void (*stage)(const spindle__cpu_channels *ch, const void *row, int32_t dtype, float *staged);
-  void (*rotate)(const spindle__cpu_channels *ch, float *staged, const float *c, const float *s);
+  /* c, s: [pairs_padded] of the row, or NULL: no rotation. staged: zeroed before its first use, for its padding. */
+  void (*stage)(const spindle__cpu_channels *ch, const void *row, int32_t dtype, const float *c, const float *s, float *staged);
   void (*unstage)(const spindle__cpu_channels *ch, const float *staged, void *row, int32_t dtype);
   /* A packed row of Q: rotated channels times rotated_scale, the others times scale. */
   void (*pack_query)(const spindle__cpu_channels *ch, const float *staged, float rotated_scale, float scale, float *packed);
 
   /* c, s: [count][pairs_padded], or NULL: no rotation. */
   void (*pack_keys)(const spindle__cpu_channels *ch, const spindle__cpu_rows *keys, const float *c, const float *s, float *packed);
+  /* For few query rows: scores[rows][SPINDLE__CPU_TILE_KEYS] of queries [rows][staged] in staged order, straight from the keys. */
+  void (*score_keys)(const spindle__cpu_channels *ch, const spindle__cpu_rows *keys, const float *c, const float *s, const float *q,
+                     int32_t rows, float *scores);
   /* Returns 1 if all values are finite. */
   int32_t (*pack_values)(const spindle__cpu_rows *values, int32_t dim, float *packed);
 

@@ -41,6 +41,8 @@ bool spindle__cpu_next_tile(spindle__cpu_key_reader *reader, spindle__cpu_keys *
     }
     take(reader, (int32_t)spindle__min(room, reader->run.count), keys);
   }
+  for (int32_t x = 0; reader->span < INT64_MAX && x < SPINDLE__CPU_TILE_KEYS; x++)
+    keys->column[x] = x < keys->count ? (int32_t)(keys->index[x] - keys->index[0]) : 0;
   return keys->count > 0;
 }
 
@@ -57,7 +59,7 @@ static int32_t column_of(const spindle__cpu_keys *keys, int64_t j) {
 }
 
 bool spindle__cpu_visible(spindle__cpu_task *t, const spindle__segment *segment) {
-  const spindle__cpu_keys *keys = &t->keys;
+  const spindle__cpu_keys *keys = t->keys;
   bool any = false;
   memset(t->lo, 0, (size_t)t->item.rows * sizeof *t->lo);
   memset(t->hi, 0, (size_t)t->item.rows * sizeof *t->hi);
@@ -77,13 +79,11 @@ bool spindle__cpu_visible(spindle__cpu_task *t, const spindle__segment *segment)
 
 void spindle__cpu_fill_bias(spindle__cpu_task *t, const spindle__cpu_unit *u) {
   const spindle__cpu_run *run = t->run;
-  const spindle__cpu_keys *keys = &t->keys;
+  const spindle__cpu_keys *keys = t->keys;
   int64_t first = t->i1 - 1 - keys->index[0];
   int32_t span = (int32_t)(keys->index[keys->count - 1] - keys->index[0]) + 1;
   for (int32_t x = 0; x < u->heads; x++) {
     float a = run->args->bias_a[u->h0 + x], p = run->args->bias_p ? run->args->bias_p[u->h0 + x] : 0;
     run->kernels->bias(run->plan->shape.bias, a, p, first, t->item.rows - 1 + span, t->bias + (int64_t)x * run->layout.bias_stride);
   }
-  if (keys->contiguous) return;
-  for (int32_t x = 0; x < SPINDLE__CPU_TILE_KEYS; x++) t->keys.column[x] = x < keys->count ? (int32_t)(keys->index[x] - keys->index[0]) : 0;
 }

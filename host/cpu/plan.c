@@ -20,7 +20,8 @@ spindle__cpu_channels spindle__cpu_channels_of(const spindle_shape *shape) {
   ch.pairs = shape->rotary_dim / 2;
   ch.pairs_padded = round_up(ch.pairs, SPINDLE__CPU_PAD);
   ch.interleaved = shape->pair_layout == SPINDLE_PAIRS_INTERLEAVED;
-  ch.staged = 2 * ch.pairs_padded + round_up(ch.depth - 2 * ch.pairs, SPINDLE__CPU_PAD);
+  int32_t rest = ch.depth - 2 * ch.pairs; /* in two runs, each written in whole vectors: the second may reach a vector further */
+  ch.staged = 2 * ch.pairs_padded + (rest ? round_up(rest, SPINDLE__CPU_PAD) + SPINDLE__CPU_PAD : 0);
   return ch;
 }
 
@@ -36,7 +37,7 @@ static void lay_out_thread(const spindle_plan *plan, spindle__cpu_layout *y) {
   size_t depth = (size_t)y->channels.depth, stride = (size_t)y->o_stride, pairs = (size_t)y->channels.pairs_padded;
   size_t heads = (size_t)spindle__min(y->schedule.group, y->schedule.item_rows), end = 0;
   size_t whole = plan->options.split_keys ? rows : 0, bias = plan->shape.bias ? heads : 0;
-  y->q = place(&end, rows * depth, sizeof(float));
+  y->q = place(&end, rows * (size_t)spindle__max((int64_t)depth, y->channels.staged), sizeof(float));
   y->k = place(&end, keys * depth, sizeof(float));
   y->v = place(&end, keys * (size_t)round_up(plan->shape.head_dim_v, SPINDLE__CPU_BLOCK), sizeof(float));
   y->s = place(&end, rows * keys, sizeof(float));

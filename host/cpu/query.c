@@ -1,5 +1,6 @@
 /* Query rows of a segment: rotated by their group's map and scaled, so that a product with a key is a score in units of log 2. */
 #include <math.h>
+#include <string.h>
 
 #include "cpu.h"
 
@@ -32,13 +33,20 @@ static double score_scale(const spindle__cpu_task *t, const spindle__cpu_unit *u
   return scale * row;
 }
 
+/* Scaled as it stands: for products with staged keys. */
+static void scale_query(const spindle__cpu_channels *ch, const float *staged, float rotated_scale, float scale, float *q) {
+  for (int32_t x = 0; x < 2 * ch->pairs_padded; x++) q[x] = staged[x] * rotated_scale;
+  for (int32_t x = 2 * ch->pairs_padded; x < ch->staged; x++) q[x] = staged[x] * scale;
+}
+
 /* Row i under the heads of all units; c and s turn it, or are NULL. */
 static void pack_row(spindle__cpu_task *t, int64_t i, const float *c, const float *s) {
   const spindle__cpu_run *run = t->run;
   const spindle__cpu_channels *ch = &run->layout.channels;
   const spindle_shape *shape = &run->plan->shape;
   const spindle_rows *q = &run->args->q;
-  float staged[SPINDLE__MAX_HEAD_DIM + 3 * SPINDLE__CPU_PAD];
+  float staged[SPINDLE__CPU_MAX_STAGED];
+  memset(staged, 0, (size_t)ch->staged * sizeof *staged);
   double a = t->r->resolved.attention_factor, row = row_factor(&t->r->position, i, t->r->request.n);
   double rotated = shape->key_state == SPINDLE_KEYS_ROTATED ? a : a * a;
   int64_t at = t->r->number * q->batch + (t->r->request.q_begin + i - t->r->request.q_index) * q->row;
@@ -47,10 +55,10 @@ static void pack_row(spindle__cpu_task *t, int64_t i, const float *c, const floa
       int32_t head = u.h0 + x;
       double scale = score_scale(t, &u, head, row);
       const char *in = (const char *)q->data + (at + head * q->head) * (int64_t)spindle__dtype_bytes(shape->q_dtype);
-      run->kernels->stage(ch, in, shape->q_dtype, staged);
-      if (c) run->kernels->rotate(ch, staged, c, s);
-      run->kernels->pack_query(ch, staged, (float)(scale * rotated), (float)scale,
-                               t->q + (u.base + (i - t->i0) * u.heads + x) * ch->depth);
+      float *to = t->q + (u.base + (i - t->i0) * u.heads + x) * t->q_stride;
+      run->kernels->stage(ch, in, shape->q_dtype, c, s, staged);
+      if (t->few) scale_query(ch, staged, (float)(scale * rotated), (float)scale, to);
+      else run->kernels->pack_query(ch, staged, (float)(scale * rotated), (float)scale, to);
     }
   }
 }

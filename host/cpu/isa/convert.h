@@ -1,9 +1,85 @@
-/* Storage types to float and back, round to nearest even. Plain loops over integers that compilers vectorise for any instruction set; F16C does the
- * half floats where there is one. Inputs never become float subnormals, which some machines multiply a hundred times slower. */
+/* Storage types to float and back, round to nearest even. Inputs never become float subnormals, which some machines multiply a hundred
+ * times slower. */
 #ifndef SPINDLE_HOST_CPU_ISA_CONVERT_H
 #define SPINDLE_HOST_CPU_ISA_CONVERT_H
 
+#include <spindle/spindle.h>
+
 #include "vec.h"
+
+typedef uint16_t vh __attribute__((vector_size(WIDTH * 2)));
+typedef uint8_t vb __attribute__((vector_size(WIDTH)));
+
+ALWAYS_INLINE int32_t size_of(int32_t dtype) { return dtype == SPINDLE_F32 ? 4 : dtype == SPINDLE_F8E4M3 ? 1 : 2; }
+
+/* ---- To float ---- */
+
+/* Numbers whose exponent field, now at a float's place, has bias 127 - rebias. Subnormals become normal by borrowing 1 and giving it
+ * back. */
+ALWAYS_INLINE vf widen(vu magnitude, vu sign, uint32_t rebias) {
+  vf normal = (vf)(magnitude + (rebias << 23));
+  vf subnormal = (vf)(magnitude + ((rebias + 1) << 23)) - (vf)(splat_unsigned((rebias + 1) << 23));
+  return (vf)((vu)blend((vi)(magnitude < 1u << 23), subnormal, normal) | sign);
+}
+
+ALWAYS_INLINE vf float_of_f16(vh h) {
+#if defined(__AVX512F__)
+  return _mm512_cvtph_ps((__m256i)h);
+#elif defined(__F16C__)
+  return _mm256_cvtph_ps((__m128i)h);
+#else
+  vu wide = __builtin_convertvector(h, vu), magnitude = (wide & 0x7fff) << 13, sign = (wide & 0x8000) << 16;
+  return blend((vi)(magnitude >= 31u << 23), (vf)(magnitude | 0x7f800000u | sign), widen(magnitude, sign, 112));
+#endif
+}
+
+ALWAYS_INLINE vf float_of_f8(vb e) {
+  vu wide = __builtin_convertvector(e, vu), magnitude = (wide & 0x7f) << 20, sign = (wide & 0x80) << 24;
+  return blend((vi)(magnitude == 0x7fu << 20), (vf)(0x7fc00000u | sign), widen(magnitude, sign, 120));
+}
+
+/* WIDTH numbers. */
+ALWAYS_INLINE vf load_as(const void *p, const int32_t dtype) {
+  vh half;
+  vb byte;
+  switch (dtype) {
+    case SPINDLE_F32: return load(p);
+    case SPINDLE_F16: memcpy(&half, p, sizeof half); return float_of_f16(half);
+    case SPINDLE_BF16: memcpy(&half, p, sizeof half); return (vf)(__builtin_convertvector(half, vu) << 16);
+    default: memcpy(&byte, p, sizeof byte); return float_of_f8(byte);
+  }
+}
+
+/* Fewer: the rest is 0. Nothing past them is read. */
+ALWAYS_INLINE vf load_some(const void *p, const int32_t dtype, int32_t count) {
+  char copy[WIDTH * 4] = {0};
+  memcpy(copy, p, (size_t)count * (size_t)size_of(dtype));
+  return load_as(copy, dtype);
+}
+
+/* out is padded: whole vectors are written. */
+ALWAYS_INLINE void to_float_as(float *out, const char *in, const int32_t dtype, int32_t count) {
+  int32_t size = size_of(dtype), x = 0;
+  for (; x + WIDTH <= count; x += WIDTH) store(out + x, load_as(in + x * size, dtype));
+  if (x < count) store(out + x, load_some(in + x * size, dtype, count - x));
+}
+
+/* Calls f(..., dtype) with the type as a constant, so that its loops are made for it. */
+#define WITH_DTYPE(dtype, f, ...)                                     \
+  switch (dtype) {                                                    \
+    case SPINDLE_F32: f(__VA_ARGS__, SPINDLE_F32); break;             \
+    case SPINDLE_F16: f(__VA_ARGS__, SPINDLE_F16); break;             \
+    case SPINDLE_BF16: f(__VA_ARGS__, SPINDLE_BF16); break;           \
+    default: f(__VA_ARGS__, SPINDLE_F8E4M3);                          \
+  }
+
+ALWAYS_INLINE void to_float_order(float *out, const char *in, int32_t count, const int32_t dtype) { to_float_as(out, in, dtype, count); }
+
+static void to_float(float *out, const void *in, int32_t dtype, int32_t count) {
+  WITH_DTYPE(dtype, to_float_order, out, in, count)
+}
+
+/* ---- From float: not on the way of keys and values, so plain loops that compilers vectorise ---- */
 
 ALWAYS_INLINE float float_of(uint32_t bits) {
   float x;
@@ -17,27 +93,7 @@ ALWAYS_INLINE uint32_t bits_of(float x) {
   return bits;
 }
 
-/* `mantissa` bits after the sign and exponent have been moved to a float's place: numbers of an exponent field with bias 127 - rebias. Subnormals
- * become normal by borrowing 1 and giving it back. */
-ALWAYS_INLINE float widen(uint32_t magnitude, uint32_t sign, uint32_t rebias) {
-  float normal = float_of(magnitude + (rebias << 23));
-  float subnormal = float_of(magnitude + ((rebias + 1) << 23)) - float_of((rebias + 1) << 23);
-  return float_of(bits_of(magnitude < 1u << 23 ? subnormal : normal) | sign);
-}
-
-ALWAYS_INLINE float float_of_f16(uint16_t h) {
-  uint32_t magnitude = (uint32_t)(h & 0x7fff) << 13, sign = (uint32_t)(h & 0x8000) << 16;
-  float x = widen(magnitude, sign, 112);
-  return magnitude >= 31u << 23 ? float_of(magnitude | 0x7f800000u | sign) : x;
-}
-
-ALWAYS_INLINE float float_of_f8(uint8_t e) {
-  uint32_t magnitude = (uint32_t)(e & 0x7f) << 20, sign = (uint32_t)(e & 0x80) << 24;
-  float x = widen(magnitude, sign, 120);
-  return magnitude == 0x7fu << 20 ? float_of(0x7fc00000u | sign) : x;
-}
-
-/* f16 bits of x, to nearest even; overflow to infinity. */
+/* Overflow to infinity. */
 ALWAYS_INLINE uint16_t f16_of_float(float x) {
   uint32_t bits = bits_of(x), sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
   uint32_t normal = (magnitude + 0xfff + (magnitude >> 13 & 1) - (112u << 23)) >> 13;
@@ -54,7 +110,7 @@ ALWAYS_INLINE uint16_t bf16_of_float(float x) {
   return (uint16_t)((bits & 0x7fffffff) > 0x7f800000u ? (bits >> 16 | 0x40) : rounded);
 }
 
-/* e4m3 saturates: no infinities. */
+/* Saturates: e4m3 has no infinities. */
 ALWAYS_INLINE uint8_t f8_of_float(float x) {
   uint32_t bits = bits_of(x), sign = bits >> 24 & 0x80, magnitude = bits & 0x7fffffff;
   uint32_t normal = (magnitude + 0x7ffff + (magnitude >> 20 & 1) - (120u << 23)) >> 20;
@@ -63,30 +119,6 @@ ALWAYS_INLINE uint8_t f8_of_float(float x) {
   if (magnitude >= 0x43e00000u) e = 0x7e; /* 448 and more */
   if (magnitude > 0x7f800000u) e = 0x7f;
   return (uint8_t)(e | sign);
-}
-
-static void f16_to_float(float *restrict out, const uint16_t *restrict in, int32_t count) {
-  int32_t x = 0;
-#if defined(__AVX512F__)
-  for (; x + 16 <= count; x += 16) store(out + x, _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(in + x))));
-#elif defined(__F16C__)
-  for (; x + 8 <= count; x += 8) store(out + x, _mm256_cvtph_ps(_mm_loadu_si128((const void *)(in + x))));
-#endif
-  for (; x < count; x++) out[x] = float_of_f16(in[x]);
-}
-
-static void to_float(float *restrict out, const void *restrict in, int32_t dtype, int32_t count) {
-  const uint16_t *half = in;
-  const uint8_t *byte = in;
-  switch (dtype) {
-    case SPINDLE_F32: memcpy(out, in, (size_t)count * 4); break;
-    case SPINDLE_F16: f16_to_float(out, half, count); break;
-    case SPINDLE_BF16:
-      for (int32_t x = 0; x < count; x++) out[x] = float_of((uint32_t)half[x] << 16);
-      break;
-    default:
-      for (int32_t x = 0; x < count; x++) out[x] = float_of_f8(byte[x]);
-  }
 }
 
 static void from_float(void *restrict out, const float *restrict in, int32_t dtype, int32_t count) {

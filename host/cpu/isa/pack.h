@@ -4,17 +4,6 @@
 
 #include "rope.h"
 
-#if WIDTH == 16
-#define ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
-#define ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
-#elif WIDTH == 8
-#define ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
-#define ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
-#else
-#define ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
-#define ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
-#endif
-
 /* One of the log2(WIDTH) perfect shuffles that make a transpose. */
 ALWAYS_INLINE void shuffle_rows(const vf *x, vf *y) {
 #pragma GCC unroll 8
@@ -49,48 +38,127 @@ static void transpose(const float *in, int32_t in_stride, int32_t count, float *
   }
 }
 
-static void pack_keys(const spindle__cpu_channels *ch, const spindle__cpu_rows *keys, const float *c, const float *s, float *packed) {
-  float staged[WIDTH * (SPINDLE__MAX_HEAD_DIM + 3 * SPINDLE__CPU_PAD)] __attribute__((aligned(64)));
-  int32_t pairs = ch->pairs, padded = ch->pairs_padded, size = size_of(keys->dtype);
-  for (int32_t g = 0; g < keys->count; g += WIDTH) {
-    for (int32_t r = 0; r < WIDTH; r++) {
-      float *row = staged + r * ch->staged;
-      if (g + r >= keys->count) {
-        memset(row, 0, (size_t)ch->staged * 4);
-        continue;
-      }
-      stage(ch, keys->data + keys->offset[g + r] * size, keys->dtype, row);
-      if (c) rotate(ch, row, c + (int64_t)(g + r) * padded, s + (int64_t)(g + r) * padded);
+/* Fetches into L2 what will be read after this call: row r of what comes next while row r of this is at work. */
+ALWAYS_INLINE void fetch_ahead(const spindle__cpu_rows *rows, int32_t r) {
+  if (r >= rows->ahead_count) return;
+  const char *p = rows->ahead + rows->ahead_offset[r] * size_of(rows->dtype);
+  for (int32_t x = 0; x < rows->ahead_bytes; x += 64) __builtin_prefetch(p + x, 0, 2);
+}
+
+/* Floats of WIDTH staged rows. Padding stays 0: it is multiplied. */
+typedef struct staged_rows {
+  float row[WIDTH * SPINDLE__CPU_MAX_STAGED] __attribute__((aligned(64)));
+} staged_rows;
+
+/* Keys [g, g + WIDTH) of the tile, turned; rows past its end are 0. */
+ALWAYS_INLINE void stage_keys(const spindle__cpu_channels *ch, const spindle__cpu_rows *keys, int32_t g, const float *c, const float *s,
+                              float *staged, const int32_t dtype) {
+  int32_t padded = ch->pairs_padded, size = size_of(dtype);
+  for (int32_t r = 0; r < WIDTH; r++) {
+    float *row = staged + r * ch->staged;
+    if (g + r >= keys->count) {
+      memset(row, 0, (size_t)ch->staged * 4);
+      continue;
     }
-    float *out = packed + (int64_t)(g / BLOCK) * ch->depth * BLOCK + g % BLOCK;
-    transpose(staged, ch->staged, pairs, out);
-    transpose(staged + padded, ch->staged, pairs, out + (int64_t)pairs * BLOCK);
-    transpose(staged + 2 * padded, ch->staged, ch->depth - 2 * pairs, out + (int64_t)2 * pairs * BLOCK);
+    int64_t at = (int64_t)(g + r) * padded;
+    fetch_ahead(keys, g + r);
+    stage_as(ch, keys->data + keys->offset[g + r] * size, c ? c + at : NULL, s + at, row, dtype);
   }
 }
 
-static int32_t pack_values(const spindle__cpu_rows *values, int32_t dim, float *packed) {
-  float converted[SPINDLE__MAX_HEAD_DIM + WIDTH] __attribute__((aligned(64)));
+ALWAYS_INLINE void pack_keys_as(const spindle__cpu_channels *ch, const spindle__cpu_rows *keys, const float *c, const float *s, float *packed,
+                                const int32_t dtype) {
+  staged_rows staged;
+  int32_t pairs = ch->pairs, padded = ch->pairs_padded;
+  memset(staged.row, 0, (size_t)(WIDTH * ch->staged) * 4);
+  for (int32_t g = 0; g < keys->count; g += WIDTH) {
+    float *out = packed + (int64_t)(g / BLOCK) * ch->depth * BLOCK + g % BLOCK;
+    stage_keys(ch, keys, g, c, s, staged.row, dtype);
+    transpose(staged.row, ch->staged, pairs, out);
+    transpose(staged.row + padded, ch->staged, pairs, out + (int64_t)pairs * BLOCK);
+    transpose(staged.row + 2 * padded, ch->staged, ch->depth - 2 * pairs, out + (int64_t)2 * pairs * BLOCK);
+  }
+}
+
+static void pack_keys(const spindle__cpu_channels *ch, const spindle__cpu_rows *keys, const float *c, const float *s, float *packed) {
+  WITH_DTYPE(keys->dtype, pack_keys_as, ch, keys, c, s, packed)
+}
+
+/* ---- Few query rows: products with staged keys, nothing is transposed ---- */
+
+/* Lane r becomes the sum of x[r]'s lanes. */
+ALWAYS_INLINE vf sum_each(vf *x) {
+#pragma GCC unroll 4
+  for (int count = WIDTH / 2; count; count /= 2)
+#pragma GCC unroll 8
+    for (int i = 0; i < count; i++) x[i] = ZIP_LOW(x[i], x[i + count]) + ZIP_HIGH(x[i], x[i + count]);
+  return x[0];
+}
+
+/* One query row against WIDTH staged keys. Four keys at a time: their loads share the query's. */
+ALWAYS_INLINE vf dot_keys(const float *q, const float *staged, int32_t stride, int32_t depth) {
+  vf sum[WIDTH];
+#pragma GCC unroll 4
+  for (int r = 0; r < WIDTH; r += 4) {
+    const float *k = staged + r * stride;
+    vf a = {0}, b = {0}, c = {0}, d = {0};
+    for (int32_t x = 0; x < depth; x += WIDTH) {
+      vf y = load(q + x);
+      a += y * load(k + x);
+      b += y * load(k + stride + x);
+      c += y * load(k + 2 * stride + x);
+      d += y * load(k + 3 * stride + x);
+    }
+    sum[r] = a;
+    sum[r + 1] = b;
+    sum[r + 2] = c;
+    sum[r + 3] = d;
+  }
+  return sum_each(sum);
+}
+
+ALWAYS_INLINE void score_keys_as(const spindle__cpu_channels *ch, const spindle__cpu_rows *keys, const float *c, const float *s, const float *q,
+                                 int32_t rows, float *scores, const int32_t dtype) {
+  staged_rows staged;
+  memset(staged.row, 0, (size_t)(WIDTH * ch->staged) * 4);
+  for (int32_t g = 0; g < keys->count; g += WIDTH) {
+    stage_keys(ch, keys, g, c, s, staged.row, dtype);
+    for (int32_t r = 0; r < rows; r++)
+      store(scores + r * SPINDLE__CPU_TILE_KEYS + g, dot_keys(q + (int64_t)r * ch->staged, staged.row, ch->staged, ch->staged));
+  }
+}
+
+static void score_keys(const spindle__cpu_channels *ch, const spindle__cpu_rows *keys, const float *c, const float *s, const float *q,
+                       int32_t rows, float *scores) {
+  WITH_DTYPE(keys->dtype, score_keys_as, ch, keys, c, s, q, rows, scores)
+}
+
+/* ---- Values ---- */
+
+ALWAYS_INLINE void pack_values_as(const spindle__cpu_rows *values, int32_t dim, float *packed, int32_t *finite, const int32_t dtype) {
   vi not_finite = {0};
-  int32_t size = size_of(values->dtype);
+  int32_t size = size_of(dtype);
   for (int32_t r = 0; r < values->count; r++) {
     const char *in = values->data + values->offset[r] * size;
-    const float *row = (const float *)(const void *)in;
-    if (values->dtype != SPINDLE_F32 || dim % WIDTH) {
-      to_float(converted, in, values->dtype, dim);
-      for (int32_t x = dim; x % WIDTH; x++) converted[x] = 0.0f;
-      row = converted;
-    }
+    fetch_ahead(values, r);
     for (int32_t x = 0; x < dim; x += WIDTH) {
-      vf v = load(row + x);
+      vf v = x + WIDTH <= dim ? load_as(in + x * size, dtype) : load_some(in + x * size, dtype, dim - x);
       not_finite |= ((vi)v & 0x7f800000) == 0x7f800000;
       store(packed + ((int64_t)(x / BLOCK) * SPINDLE__CPU_TILE_KEYS + r) * BLOCK + x % BLOCK, v);
     }
   }
   int32_t any = 0;
   for (int32_t i = 0; i < WIDTH; i++) any |= not_finite[i];
-  return !any;
+  *finite = !any;
 }
+
+static int32_t pack_values(const spindle__cpu_rows *values, int32_t dim, float *packed) {
+  int32_t finite;
+  WITH_DTYPE(values->dtype, pack_values_as, values, dim, packed, &finite)
+  return finite;
+}
+
+/* ---- Queries ---- */
 
 static void pack_query(const spindle__cpu_channels *ch, const float *restrict staged, float rotated_scale, float scale, float *restrict packed) {
   int32_t pairs = ch->pairs;

@@ -87,34 +87,47 @@ static void decay(const int64_t *x, int32_t rows, const double *rate, int32_t pa
   }
 }
 
-static void rotate(const spindle__cpu_channels *ch, float *staged, const float *c, const float *s) {
-  float *first = staged, *second = staged + ch->pairs_padded;
-  for (int32_t t = 0; t < ch->pairs; t += WIDTH) {
-    vf x = load(first + t), y = load(second + t), a = load(c + t), b = load(s + t);
-    store(first + t, x * a - y * b);
-    store(second + t, y * a + x * b);
+/* Channels [0, count) of pairs' two halves at `first` and `second`, or alternating from `first`; turned if there are cos and sin. */
+ALWAYS_INLINE void stage_pairs(const char *first, const char *second, const int interleaved, int32_t pairs, const float *c, const float *s,
+                               float *out, float *out_second, const int32_t dtype) {
+  int32_t size = size_of(dtype);
+  for (int32_t t = 0; t < pairs; t += WIDTH) {
+    int32_t left = pairs - t;
+    vf x, y;
+    if (interleaved) {
+      const char *in = first + 2 * t * size;
+      int32_t high = 2 * left - WIDTH; /* channels in the second vector */
+      vf a = 2 * left >= WIDTH ? load_as(in, dtype) : load_some(in, dtype, 2 * left);
+      vf b = high >= WIDTH ? load_as(in + WIDTH * size, dtype) : high > 0 ? load_some(in + WIDTH * size, dtype, high) : splat(0.0f);
+      x = EVEN(a, b);
+      y = ODD(a, b);
+    } else {
+      x = left >= WIDTH ? load_as(first + t * size, dtype) : load_some(first + t * size, dtype, left);
+      y = left >= WIDTH ? load_as(second + t * size, dtype) : load_some(second + t * size, dtype, left);
+    }
+    if (c) {
+      vf a = load(c + t), b = load(s + t), turned = x * a - y * b;
+      y = y * a + x * b;
+      x = turned;
+    }
+    store(out + t, x);
+    store(out_second + t, y);
   }
 }
 
-static int32_t size_of(int32_t dtype) { return dtype == SPINDLE_F32 ? 4 : dtype == SPINDLE_F8E4M3 ? 1 : 2; }
-
-static void stage(const spindle__cpu_channels *ch, const void *row, int32_t dtype, float *restrict staged) {
-  const char *in = row;
+ALWAYS_INLINE void stage_as(const spindle__cpu_channels *ch, const char *row, const float *c, const float *s, float *staged,
+                            const int32_t dtype) {
   int32_t size = size_of(dtype), pairs = ch->pairs, after = ch->offset + 2 * pairs;
+  const char *first = row + ch->offset * size;
   float *second = staged + ch->pairs_padded, *rest = second + ch->pairs_padded;
-  if (ch->interleaved) {
-    float both[SPINDLE__MAX_HEAD_DIM];
-    to_float(both, in + ch->offset * size, dtype, 2 * pairs);
-    for (int32_t t = 0; t < pairs; t++) {
-      staged[t] = both[2 * t];
-      second[t] = both[2 * t + 1];
-    }
-  } else {
-    to_float(staged, in + ch->offset * size, dtype, pairs);
-    to_float(second, in + (ch->offset + pairs) * size, dtype, pairs);
-  }
-  to_float(rest, in, dtype, ch->offset);
-  to_float(rest + ch->offset, in + after * size, dtype, ch->depth - after);
+  if (ch->interleaved) stage_pairs(first, first, 1, pairs, c, s, staged, second, dtype);
+  else stage_pairs(first, first + pairs * size, 0, pairs, c, s, staged, second, dtype);
+  to_float_as(rest, row, dtype, ch->offset);
+  to_float_as(rest + ch->offset, row + after * size, dtype, ch->depth - after);
+}
+
+static void stage(const spindle__cpu_channels *ch, const void *row, int32_t dtype, const float *c, const float *s, float *staged) {
+  WITH_DTYPE(dtype, stage_as, ch, row, c, s, staged)
 }
 
 static void unstage(const spindle__cpu_channels *ch, const float *restrict staged, void *row, int32_t dtype) {

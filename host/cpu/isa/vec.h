@@ -26,12 +26,13 @@
 
 typedef float vf __attribute__((vector_size(WIDTH * 4)));
 typedef int32_t vi __attribute__((vector_size(WIDTH * 4)));
+typedef uint32_t vu __attribute__((vector_size(WIDTH * 4)));
 typedef float vf_unaligned __attribute__((vector_size(WIDTH * 4), aligned(4), may_alias));
 
 ALWAYS_INLINE vf load(const float *p) { return *(const vf_unaligned *)p; }
 ALWAYS_INLINE void store(float *p, vf x) { *(vf_unaligned *)p = x; }
 ALWAYS_INLINE vf splat(float x) { return x - (vf){0}; }
-ALWAYS_INLINE vi splat_int(int32_t x) { return x - (vi){0}; }
+ALWAYS_INLINE vu splat_unsigned(uint32_t x) { return x - (vu){0}; }
 ALWAYS_INLINE vf blend(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 ALWAYS_INLINE vi iota(void) {
   vi x;
@@ -82,5 +83,23 @@ ALWAYS_INLINE vf exp2_vec(vf x) {
   vf y = (vf)((vi)p + ((vi)t << 23));
   return blend(x < -125.0f, splat(0.0f), y);
 }
+
+/* ZIP: the first (last) halves of a and b, alternating. EVEN, ODD: every other lane of a, then of b. */
+#if WIDTH == 16
+#define ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+#define EVEN(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)
+#define ODD(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)
+#elif WIDTH == 8
+#define ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+#define EVEN(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14)
+#define ODD(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15)
+#else
+#define ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
+#define ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
+#define EVEN(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6)
+#define ODD(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7)
+#endif
 
 #endif
