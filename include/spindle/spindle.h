@@ -191,7 +191,8 @@ typedef struct spindle_position {
   int32_t not_causal;  /* 0: keys with dist >= 0 only */
   int32_t no_truncate; /* YaRN: keep the ramp's borders fractional */
   int32_t finetuned;   /* dynamic YaRN: s starts at max_position_embeddings / L */
-  int32_t s2_wrap;     /* S2: shifted heads roll around the end, as in the paper (leaks the future into row < group / 2) */
+  int32_t s2_wrap;     /* S2: shifted heads roll around the end, as in the paper (leaks the future into row < group / 2). For n a
+                          multiple of s2_group, and all n keys present */
 
   /* Rule. Names are those of Hugging Face configs where they exist. */
   double rope_theta;                       /* > 1; default 10000 */
