@@ -6,14 +6,14 @@
 #include "registry.h"
 
 static spindle_status invalid_pair(const char *field, double value, const char *than, double limit) {
-  return spindle__fail(SPINDLE_INVALID_ARGUMENT, "position.%s is %g, must be %s %g", field, value, than, limit);
+  return spindle__fail(SPINDLE_INVALID_ARGUMENT, "position.%s is %.15g, must be %s %.15g", field, value, than, limit);
 }
 
 static spindle_status check_value(const spindle_parameter *parameter, double value) {
   const spindle__range *range = spindle__parameter_range(parameter);
   bool inside = value <= range->high && (range->open_low ? value > range->low : value >= range->low);
   if (inside || parameter->type == SPINDLE_PARAMETER_LIST) return SPINDLE_OK;
-  return spindle__fail(SPINDLE_INVALID_ARGUMENT, "position.%s is %g, must be in %c%g, %g]", parameter->field, value,
+  return spindle__fail(SPINDLE_INVALID_ARGUMENT, "position.%s is %.15g, must be in %c%.15g, %.15g]", parameter->field, value,
                        range->open_low ? '(' : '[', range->low, range->high);
 }
 
@@ -65,7 +65,7 @@ static spindle_status check_family(int32_t family, const spindle_method *method,
     const spindle_parameter *named = method ? as_method_names_it(method, &all[i]) : &all[i];
     if (value == 0) continue;
     if (!named)
-      return spindle__fail(SPINDLE_INVALID_ARGUMENT, "position.%s is %g, but '%s' does not read it", all[i].field, value,
+      return spindle__fail(SPINDLE_INVALID_ARGUMENT, "position.%s is %.15g, but '%s' does not read it", all[i].field, value,
                            method->name);
     SPINDLE__TRY(check_value(named, value));
   }
@@ -86,7 +86,7 @@ static spindle_status check_list(const char *field, const double *list, const sp
                          shape->rotary_dim / 2, field);
   for (int32_t t = 0; t < p->num_pairs; t++)
     if (!(list[t] <= range->high && (range->open_low ? list[t] > range->low : list[t] >= range->low)))
-      return spindle__fail(SPINDLE_INVALID_ARGUMENT, "position.%s[%d] is %g, must be in %c%g, %g]", field, t, list[t],
+      return spindle__fail(SPINDLE_INVALID_ARGUMENT, "position.%s[%d] is %.15g, must be in %c%.15g, %.15g]", field, t, list[t],
                            range->open_low ? '(' : '[', range->low, range->high);
   return SPINDLE_OK;
 }
@@ -214,7 +214,7 @@ spindle_status spindle__check_position(const spindle_position *in, const spindle
   SPINDLE__TRY(check_family(SPINDLE_FAMILY_MASK, NULL, &p));
   if (p.partial_rotary_factor && p.rope != SPINDLE_ROPE_PROPORTIONAL)
     return spindle__fail(SPINDLE_INVALID_ARGUMENT,
-                         "position.partial_rotary_factor is %g, but '%s' leaves that to shape.rotary_dim",
+                         "position.partial_rotary_factor is %.15g, but '%s' leaves that to shape.rotary_dim",
                          p.partial_rotary_factor, rule->name);
   if (p.num_pairs != 0 && p.num_pairs != shape->rotary_dim / 2)
     return spindle__fail(SPINDLE_INVALID_ARGUMENT, "position.num_pairs is %d, must be 0 or rotary_dim / 2 (%d)", p.num_pairs,
