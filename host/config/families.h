@@ -21,7 +21,7 @@
 #define FAMILY_MSCALE_LISTS     (1u << 13) /* long_mscale and short_mscale of the rope parameters are A */
 #define FAMILY_ALIBI            (1u << 14)
 #define FAMILY_ALIBI_KEY        (1u << 15) /* where `alibi` (or attn_config.alibi) says so */
-#define FAMILY_ALIBI_SCALED     (1u << 16) /* the bias is added before the scale, which then applies to slopes */
+#define FAMILY_WINDOW_BEHIND    (1u << 16) /* sliding_window_size keys behind the query's own */
 #define FAMILY_BAICHUAN         (1u << 17) /* 7B (hidden size 4096) rotates, 13B has ALiBi; nothing else says it */
 /* Scores */
 #define FAMILY_SCALE_ONE        (1u << 18)
@@ -35,7 +35,7 @@
 #define FAMILY_BETA             (1u << 26) /* llama_4_scaling_beta of the rope parameters */
 /* Heads and masks */
 #define FAMILY_KV_EXPANDED    (1u << 27) /* attends with as many KV heads as query heads */
-#define FAMILY_FALCON         (1u << 28) /* KV heads by multi_query and new_decoder_architecture */
+#define FAMILY_FALCON         (1u << 28) /* KV heads by multi_query and new_decoder_architecture; ALiBi is added before the scale */
 #define FAMILY_WINDOW_SWITCH  (1u << 29) /* a window counts only where use_sliding_window is true */
 #define FAMILY_WINDOW_ON_FULL (1u << 30) /* every layer that attends has the window, if there is one */
 #define FAMILY_SCALED_BOTH    (1u << 31) /* rope_scaling goes on top of the sets of both full and sliding layers */

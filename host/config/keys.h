@@ -10,7 +10,7 @@
   X(ATTENTION_HEADS, "attention_heads") X(DECODER_HEADS, "decoder_attention_heads") X(KV_HEADS, "num_key_value_heads")          \
   X(NUM_KV_HEADS, "num_kv_heads") X(KV_N_HEADS, "kv_n_heads") X(MULTI_QUERY, "multi_query")                                     \
   X(NEW_DECODER, "new_decoder_architecture") X(HEADS_PER_LAYER, "num_attention_heads_per_layer") X(HEAD_DIM, "head_dim")        \
-  X(KV_CHANNELS, "kv_channels") X(HIDDEN, "hidden_size") X(N_EMBD, "n_embd") X(D_MODEL, "d_model")                              \
+  X(KV_CHANNELS, "kv_channels") X(HIDDEN, "hidden_size") X(N_EMBED, "n_embed") X(N_EMBD, "n_embd") X(D_MODEL, "d_model")        \
   X(NOPE_DIM, "qk_nope_head_dim") X(ROPE_DIM, "qk_rope_head_dim") X(V_DIM, "v_head_dim") X(GLOBAL_HEAD_DIM, "global_head_dim")  \
   X(GLOBAL_KV_HEADS, "num_global_key_value_heads") X(K_EQ_V, "attention_k_eq_v") X(LAYERS, "num_hidden_layers")                 \
   X(N_LAYER, "n_layer") X(N_LAYERS, "n_layers") X(NUM_LAYERS, "num_layers") X(DECODER_LAYERS, "decoder_layers")                 \
@@ -18,9 +18,10 @@
   X(SEQ_LENGTH, "seq_length") X(MODEL_MAX_LENGTH, "model_max_length") X(MAX_TARGET_POSITIONS, "max_target_positions")           \
   X(ORIGINAL_MAX, "original_max_position_embeddings") X(ROPE_SCALING, "rope_scaling") X(ROPE_PARAMETERS, "rope_parameters")     \
   X(ROPE_THETA, "rope_theta") X(ROTARY_EMB_BASE, "rotary_emb_base") X(ROTARY_PCT, "rotary_pct") X(ROTARY_DIM, "rotary_dim")     \
-  X(PARTIAL, "partial_rotary_factor") X(PARTIALS, "partial_rotary_factors") X(ROPE_LOCAL_BASE, "rope_local_base_freq")          \
-  X(GLOBAL_ROPE_THETA, "global_rope_theta") X(LOCAL_ROPE_THETA, "local_rope_theta") X(LAYER_ROPE_THETA, "layer_rope_theta")     \
-  X(ROPE_INTERLEAVE, "rope_interleave") X(POSITION_EMBEDDING, "position_embedding_type") X(NO_ROPE_LAYERS, "no_rope_layers")    \
+  X(CONDENSE, "rope_condense_ratio") X(PARTIAL, "partial_rotary_factor") X(PARTIALS, "partial_rotary_factors")                  \
+  X(ROPE_LOCAL_BASE, "rope_local_base_freq") X(GLOBAL_ROPE_THETA, "global_rope_theta") X(LOCAL_ROPE_THETA, "local_rope_theta")  \
+  X(LAYER_ROPE_THETA, "layer_rope_theta") X(ROPE_INTERLEAVE, "rope_interleave")                                                 \
+  X(POSITION_EMBEDDING, "position_embedding_type") X(NO_ROPE_LAYERS, "no_rope_layers")                                          \
   X(NO_ROPE_INTERVAL, "no_rope_layer_interval") X(USE_DYNAMIC_NTK, "use_dynamic_ntk") X(USE_LOGN, "use_logn_attn")              \
   X(LAYER_TYPES, "layer_types") X(LAYERS_BLOCK_TYPE, "layers_block_type") X(BLOCK_TYPES, "block_types")                         \
   X(ATTENTION_LAYERS, "attention_layers") X(ATTENTION_TYPES, "attention_types") X(FULL_ATTN_IDXS, "full_attn_idxs")             \

@@ -33,7 +33,7 @@ static int32_t key_heads(spindle__reader *r, const spindle__family *f, int32_t h
 }
 
 static int64_t head_dim(spindle__reader *r, const spindle__family *f, int32_t heads) {
-  static const spindle__key hidden_keys[] = {KEY_HIDDEN, KEY_N_EMBD, KEY_D_MODEL, KEY_COUNT};
+  static const spindle__key hidden_keys[] = {KEY_N_EMBED, KEY_HIDDEN, KEY_N_EMBD, KEY_D_MODEL, KEY_COUNT};
   static const spindle__key keys[] = {KEY_HEAD_DIM, KEY_KV_CHANNELS, KEY_COUNT};
   int64_t dim = spindle__first_integer(r, keys, 1, MAX_HEAD_DIM, spindle__default(r, KEY_HEAD_DIM, f->head_dim));
   int64_t hidden = spindle__first_integer(r, hidden_keys, 1, MAX_DIM, f->hidden);
@@ -75,7 +75,8 @@ static void read_shape(spindle__reader *r, const spindle__family *f, spindle_con
 static int64_t window_of(spindle__reader *r, const spindle__family *f) {
   static const spindle__key keys[] = {KEY_WINDOW, KEY_WINDOW_SIZE, KEY_ATTENTION_WINDOW, KEY_COUNT};
   if (f->flags & FAMILY_WINDOW_SWITCH && !spindle__key_boolean(r, KEY_USE_WINDOW, 0)) return 0;
-  if (r->values.of[KEY_SLIDING_WINDOW_SIZE]) return 1 + spindle__key_integer(r, KEY_SLIDING_WINDOW_SIZE, 0, MAX_WINDOW, 0);
+  if (f->flags & FAMILY_WINDOW_BEHIND && r->values.of[KEY_SLIDING_WINDOW_SIZE])
+    return 1 + spindle__key_integer(r, KEY_SLIDING_WINDOW_SIZE, 0, MAX_WINDOW, 0);
   if (r->values.of[KEY_LOCAL_ATTENTION]) return spindle__key_integer(r, KEY_LOCAL_ATTENTION, 2, MAX_WINDOW, 0) / 2;
   return spindle__first_integer(r, keys, 0, MAX_WINDOW, spindle__default(r, KEY_WINDOW, f->window));
 }
@@ -126,7 +127,7 @@ static void read_alibi(spindle__reader *r, const spindle__family *f, spindle_con
   layer->shape.bias = SPINDLE_BIAS_ALIBI;
   layer->alibi_bias_max =
       spindle__number(r, spindle__member(attn_config, "alibi_bias_max"), "attn_config.alibi_bias_max", 1e-3, 1e3, 8);
-  layer->alibi_slope_scale = f->flags & FAMILY_ALIBI_SCALED ? layer->scale : 1;
+  layer->alibi_slope_scale = f->flags & FAMILY_FALCON ? layer->scale : 1;
 }
 
 static void read_row_scale(spindle__reader *r, const spindle__family *f, spindle_config_layer *layer) {

@@ -87,10 +87,12 @@ void spindle__read_rope(spindle__reader *r, spindle_config *config, spindle_conf
   type = type_of(r, f, layer, &source);
   layer->shape.rotary_dim = (int32_t)rotary_dim(r, f, layer, &source, type);
   if (layer->shape.rotary_dim == 0 || r->status) return;
-  if (layer->shape.rotary_dim % 2) {
+  if (layer->shape.rotary_dim % 2)
     spindle__config_fail(r, SPINDLE_UNSUPPORTED, "%d channels rotate, an odd number", (int)layer->shape.rotary_dim);
-    return;
-  }
+  if (layer->shape.rotary_dim > layer->shape.head_dim_qk)
+    spindle__config_fail(r, SPINDLE_INVALID_ARGUMENT, "rotary_dim is %d of %d channels", (int)layer->shape.rotary_dim,
+                         (int)layer->shape.head_dim_qk);
+  if (r->status) return;
   p->rope_theta = theta_of(r, f, layer, &source);
   spindle__read_rule(r, config, layer, type, &source);
 }

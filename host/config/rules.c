@@ -48,6 +48,10 @@ static void read_default(const rule_reader *x) {
   int32_t d = x->layer->shape.rotary_dim;
   double *table;
   p->rope = SPINDLE_ROPE_DEFAULT;
+  if (x->r->values.of[KEY_CONDENSE]) { /* LongChat's way to say linear */
+    p->factor = spindle__key_number(x->r, KEY_CONDENSE, 1, 1e9, 1);
+    p->rope = SPINDLE_ROPE_LINEAR;
+  }
   if (!(x->config->family->flags & FAMILY_NEGATIVE)) return;
   table = spindle__config_new_list(x->r, x->config, x->config->family, d / 2);
   for (int32_t t = 0; table && t < d / 2; t++) table[t] = -pow(p->rope_theta, -2.0 * t / d);
