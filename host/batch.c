@@ -6,7 +6,7 @@ static spindle_status check_absent(const char *field, const void *array, const c
 }
 
 static spindle_status check_arrays(const spindle_batch *b) {
-  bool paged = b->page_size > 0, explicit_index = b->page_index || b->shard_count > 1;
+  bool paged = b->page_size > 0, explicit_index = (paged && b->page_index) || b->shard_count > 1;
   SPINDLE__TRY(spindle__check_array("batch.q_begin", b->q_begin, 4, true));
   SPINDLE__TRY(spindle__check_array("batch.q_len", b->q_len, 4, true));
   SPINDLE__TRY(spindle__check_array("batch.kv_len", b->kv_len, 4, true));
