@@ -1,0 +1,101 @@
+#include "timing.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "output.h"
+
+enum { MIN_ROUNDS = 5, MAX_ROUNDS = 41, COUNTED_ROWS = 256 };
+static const double ROUNDS_SECONDS = 0.4; /* enough rounds, once this has passed */
+
+/* ---- Pairs ---- */
+
+static bool count_row(const tool_method *m, bool shifted, int64_t row, int64_t n, double *relative, int64_t *count) {
+  if (spindle_position_relative(&m->position, shifted, row, n, relative) != SPINDLE_OK) return tool_fail_library("POSITION"), false;
+  for (int64_t j = 0; j < n; j++) *count += !isnan(relative[j]);
+  return true;
+}
+
+/* Rows and keys of the problems timed are those of one text: key j has index j, the last row is at the last key. */
+static bool count_pairs(const tool_method *m, const tool_problem *p, double *pairs) {
+  int64_t count = 0, rows = p->q_len < COUNTED_ROWS ? p->q_len : COUNTED_ROWS, n = p->kv_len;
+  int32_t halves = m->position.s2_group ? 2 : 1; /* the second half of the heads sees other keys under S2 only */
+  double *relative = malloc((size_t)n * sizeof *relative);
+  bool good = relative || (tool_fail("no memory for %lld keys", (long long)n), false);
+  for (int64_t r = 0; good && r < rows; r++) {
+    int64_t row = p->q_index + (2 * r + 1) * p->q_len / (2 * rows);
+    for (int32_t shifted = 0; good && shifted < halves; shifted++) good = count_row(m, shifted, row, n, relative, &count);
+  }
+  free(relative);
+  *pairs = (double)count / (double)(rows * halves) * p->q_len;
+  return good;
+}
+
+/* ---- Time ---- */
+
+typedef struct stopwatch {
+  spindle_context *context;
+  spindle_event *begin, *end;
+} stopwatch;
+
+static bool stopwatch_open(stopwatch *w, spindle_context *context) {
+  *w = (stopwatch){.context = context};
+  if (spindle_event_create(context, &w->begin) == SPINDLE_OK && spindle_event_create(context, &w->end) == SPINDLE_OK) return true;
+  tool_fail_library("events");
+  return false;
+}
+
+static void stopwatch_close(stopwatch *w) {
+  spindle_event_destroy(w->context, w->begin);
+  spindle_event_destroy(w->context, w->end);
+}
+
+static bool measure(stopwatch *w, tool_call *call, double *seconds) {
+  double milliseconds;
+  if (spindle_event_record(w->context, w->begin, NULL) != SPINDLE_OK) return tool_fail_library("events"), false;
+  if (!tool_call_run(call)) return false;
+  if (spindle_event_record(w->context, w->end, NULL) != SPINDLE_OK ||
+      spindle_event_elapsed(w->context, w->begin, w->end, &milliseconds) != SPINDLE_OK)
+    return tool_fail_library("events"), false;
+  *seconds = milliseconds * 1e-3;
+  return true;
+}
+
+static int compare_doubles(const void *x, const void *y) {
+  double a = *(const double *)x, b = *(const double *)y;
+  return (a > b) - (a < b);
+}
+
+/* Sorts the values. */
+static double median(double *values, int32_t count) {
+  qsort(values, (size_t)count, sizeof *values, compare_doubles);
+  return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
+}
+
+bool tool_time(tool_call *plain, tool_call *call, const tool_method *method, tool_timing *t) {
+  double times[MAX_ROUNDS], ratios[MAX_ROUNDS], spent = 0, base, warm;
+  stopwatch watch;
+  memset(t, 0, sizeof *t);
+  bool good = count_pairs(method, &call->problem, &t->visible_pairs) && stopwatch_open(&watch, call->context);
+  if (!good) return false;
+  good = measure(&watch, plain, &warm) && measure(&watch, call, &warm);
+  while (good && t->rounds < MAX_ROUNDS && (t->rounds < MIN_ROUNDS || spent < ROUNDS_SECONDS)) {
+    int32_t r = t->rounds;
+    /* Who goes first takes turns: the second finds warm caches. */
+    good = r % 2 ? measure(&watch, call, &times[r]) && measure(&watch, plain, &base)
+                 : measure(&watch, plain, &base) && measure(&watch, call, &times[r]);
+    ratios[r] = times[r] / base;
+    spent += times[r] + base;
+    t->rounds++;
+  }
+  stopwatch_close(&watch);
+  if (!good) return false;
+  t->ratio = median(ratios, t->rounds);
+  t->median_s = median(times, t->rounds);
+  t->min_s = times[0];
+  t->max_s = times[t->rounds - 1];
+  const spindle_shape *s = &call->shape;
+  t->flops = 2.0 * (s->head_dim_qk + s->head_dim_v) * t->visible_pairs * s->num_q_heads * call->problem.requests;
+  return true;
+}
