@@ -3,17 +3,20 @@
 
     python3 make_goldens.py [model_type ...] > goldens.jsonl        needs torch, transformers 5.23.0; no network, no weights
 
-Nothing here is derived from a config by a formula of ours. A model is built on the meta device with its real dims and run on four
-tokens, with our own function registered as its attention: that function sees head counts, dims, scaling, softcap, sinks; the mask
-function it is given says window and chunk; which cos and sin reached which layer, and how channels pair up, is read off the calls of
-the model's own apply_rotary_*. Frequencies are the angles by which the model's own rotary module, rebuilt on the CPU, turns position 1:
-atan2(sin, cos), attention factor hypot(sin, cos); all in transformers' float32.
+Nothing here is derived from a config by a formula of ours. A model is built on the meta device with its real dims and run on
+four tokens, with our own function registered as its attention: that function sees head counts, dims, scaling, softcap, sinks;
+the mask function it is given says window and chunk; which cos and sin reached which layer, and how channels pair up, is read
+off the calls of the model's own apply_rotary_*. Frequencies are the angles by which the model's own rotary module, rebuilt on
+the CPU, turns position 1: atan2(sin, cos), the attention factor is hypot(sin, cos); all in transformers' float32.
 
 Lines: {"table": hex of float32 frequencies} (numbered from 0), then cases
     {"name", "base": index of an earlier case or -1, "config": {...} merged into the base's (null deletes), "layers": "aab.",
      "kinds": {"a": {hq hkv d dv scale window chunk softcap sinks layout rope: [[n, table, A], ...]}}}       "." = no attention
 """
-import json, math, os, sys, warnings
+import json
+import os
+import sys
+import warnings
 
 os.environ["TRANSFORMERS_VERBOSITY"] = "critical"
 warnings.filterwarnings("ignore")
@@ -28,14 +31,16 @@ from variants import BASE_OVERRIDES, KEPT_KEYS, SKIPPED, variants
 
 assert transformers.__version__ == "5.23.0", transformers.__version__
 torch.set_grad_enabled(False)
+torch.distributions.Distribution.set_default_validate_args(False)
 AUTO = [("AutoModelForCausalLM", modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
         ("AutoModelForImageTextToText", modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES),
         ("AutoModelForMultimodalLM", modeling_auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES)]
 
-# ---- Meta tensors answer questions about their values, so that shape-only runs get through routers and mask checks -----------------
+# ---- Meta tensors answer questions about their values, so that shape-only runs get through routers and mask checks ------------
 masking_utils.find_packed_sequence_indices = lambda position_ids: None
 real_chunked = masking_utils.chunked_overlay
-masking_utils.chunked_overlay = lambda size, left_padding: real_chunked(size, torch.zeros(left_padding.shape, dtype=torch.int, device="cpu"))
+no_padding = lambda padding: torch.zeros(padding.shape, dtype=torch.int, device="cpu")
+masking_utils.chunked_overlay = lambda size, padding: real_chunked(size, no_padding(padding))
 real_item, real_bool, real_tolist = torch.Tensor.item, torch.Tensor.__bool__, torch.Tensor.tolist
 torch.Tensor.item = lambda t: 1 if t.is_meta else real_item(t)
 torch.Tensor.__bool__ = lambda t: False if t.is_meta else real_bool(t)
@@ -69,7 +74,7 @@ def mask_interface(batch_size, q_length, kv_length, q_offset=0, kv_offset=0, mas
     return Mask(0, hi) if not visible(last + 1, last) else Mask(hi, 0)
 
 
-def attention_interface(module, q, k, v, attention_mask=None, dropout=0.0, scaling=None, sliding_window=None, softcap=None, s_aux=None, **kw):
+def attention_interface(module, q, k, v, attention_mask=None, dropout=0.0, scaling=None, softcap=None, s_aux=None, **kw):
     own, mask = getattr(module, "scaling", None), attention_mask if isinstance(attention_mask, Mask) else None
     if scaling is None or (scaling == 1.0 and isinstance(own, float)):  # 1: some scale q before the call
         scaling = own if isinstance(own, (int, float)) else q.shape[-1] ** -0.5
@@ -113,7 +118,7 @@ def source_of(tensor):
 
 
 def pair_layout(function, args, kwargs, tables):
-    """Turns every pair by 90 degrees: the channel that lands in channel 0 is its partner. 0 half-split, 1 interleaved; and the sense."""
+    """Turns every pair by 90 degrees: the channel that lands in channel 0 is its partner. Layout (1: interleaved) and sense."""
     def stand_in(x):
         if not torch.is_tensor(x):
             return x
@@ -147,7 +152,8 @@ def table_at(module, position_ids, layer_type, n):
         cos, sin = (t.double().reshape(-1, 2, t.shape[-1])[0, 0] for t in out)
     else:
         cos, sin = out.real.double().reshape(2, -1)[0], out.imag.double().reshape(2, -1)[0]
-    pairs = next(b.shape[0] for name, b in rotary.named_buffers() if name.endswith(("inv_freq",)) and (layer_type is None or name.startswith(layer_type)))
+    prefix = layer_type or ""
+    pairs = next(len(b) for name, b in rotary.named_buffers() if name.endswith("inv_freq") and name.startswith(prefix))
     if len(cos) == 2 * pairs:
         halves = torch.equal(cos[:pairs], cos[pairs:])
         cos, sin = (cos[:pairs], sin[:pairs]) if halves else (cos[::2], sin[::2])
@@ -278,7 +284,8 @@ def main(wanted):
             print(f"{model_type}: default config: {e!r:.200}", file=sys.stderr)
             continue
         full = json.loads(config_class(**BASE_OVERRIDES.get(model_type, {})).to_json_string())
-        full.pop("time_step_limit", None)  # an infinity that from_dict does not take back
+        for part in (full, full.get("text_config", {})):
+            part.pop("time_step_limit", None)  # an infinity that from_dict does not take back
         text = config.get_text_config(decoder=True)
         known = text.model_type in done
         done.add(text.model_type)
@@ -295,8 +302,9 @@ def main(wanted):
                 continue
             whole = name in ("default", "bare")
             stored = kept(source) if whole else change
-            print(json.dumps({"name": f"{model_type}/{name}", "base": -1 if whole else base, "config": stored, "layers": layer_string, "kinds": kinds},
-                             separators=(",", ":")), flush=True)
+            case = {"name": f"{model_type}/{name}", "base": -1 if whole else base, "config": stored, "layers": layer_string,
+                    "kinds": kinds}
+            print(json.dumps(case, separators=(",", ":")), flush=True)
             if name == "default":
                 base = count
                 pairs = max((tables.pairs[r[1]] for k in kinds.values() for r in k.get("rope", [])), default=0)

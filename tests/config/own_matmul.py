@@ -3,15 +3,16 @@ import sys
 import torch
 import transformers
 
-# model type: attention class, names of its heads, KV heads and head dim, of the scale ("/": of its inverse, "": head_dim^-1/2 is written
-# out in forward, None: there is none), pair layout
+# model type: attention class, names of its heads, KV heads and head dim, of the scale ("/": of its inverse, "": head_dim^-1/2 is
+# written out in forward, None: there is none), pair layout
 MODULES = {
     "bloom": ("BloomAttention", "num_heads", "num_heads", "head_dim", "inv_norm_factor", None),
     "mpt": ("MptAttention", "n_heads", "n_heads", "head_dim", "softmax_scale", None),
     "falcon": ("FalconAttention", "num_heads", "num_kv_heads", "head_dim", "inv_norm_factor", 0),
     "gptj": ("GPTJAttention", "num_attention_heads", "num_attention_heads", "head_dim", "/scale_attn", 1),
     "codegen": ("CodeGenAttention", "num_attention_heads", "num_attention_heads", "head_dim", "/scale_attn", 1),
-    "gpt_neox_japanese": ("GPTNeoXJapaneseAttention", "num_attention_heads", "num_attention_heads", "head_size", "/norm_factor", 0),
+    "gpt_neox_japanese": ("GPTNeoXJapaneseAttention", "num_attention_heads", "num_attention_heads", "head_size", "/norm_factor",
+                          0),
     "gpt_neo": ("GPTNeoSelfAttention", "num_heads", "num_heads", "head_dim", None, None),
     "rembert": ("RemBertSelfAttention", "num_attention_heads", "num_attention_heads", "attention_head_size", "", None),
     "megatron-bert": ("MegatronBertSelfAttention", "num_attention_heads", "num_attention_heads", "attention_head_size", "", None),
@@ -55,8 +56,8 @@ def own_matmul(model_type, config, table_at, tables, lengths):
         value = float(getattr(module, scale.lstrip("/"))) if scale else 1.0 if scale is None else d ** -0.5
         local = model_type == "gpt_neo" and config.attention_layers[len(layers)] == "local"
         facts = {"hq": getattr(module, heads), "hkv": getattr(module, kv_heads), "d": d, "dv": d,
-                 "scale": 1 / value if scale and scale[0] == "/" else value, "window": config.window_size if local else 0, "chunk": 0,
-                 "softcap": 0.0, "sinks": 0}
+                 "scale": 1 / value if scale and scale[0] == "/" else value, "window": config.window_size if local else 0,
+                 "chunk": 0, "softcap": 0.0, "sinks": 0}
         if has_alibi(model_type, config):
             facts["alibi"] = [s * (facts["scale"] if model_type == "falcon" else 1) for s in alibi_slopes(model_type, config)]
         elif layout is not None:

@@ -1,39 +1,56 @@
 """What make_goldens.py runs: which keys of a config are kept, how defaults that do not load are completed, scaled variants."""
-import math
-
 # The keys a golden keeps: a superset of those the reader looks at, so that dropping the others cannot change what it answers.
 KEPT_KEYS = set("""
-model_type text_config decoder generator attn_config rope_parameters rope_scaling rope_theta rope_local_base_freq global_rope_theta
-local_rope_theta swa_rope_theta compress_rope_theta layer_rope_theta rotary_pct rotary_emb_base rotary_dim partial_rotary_factor
-partial_rotary_factors rope_scaling_layers rope_interleave xdrope_section head_dim global_head_dim num_global_key_value_heads
-attention_k_eq_v qk_nope_head_dim qk_rope_head_dim qk_head_dim v_head_dim kv_lora_rank q_lora_rank kv_channels dim_head hidden_size n_embd d_model
-num_attention_heads n_head n_heads num_heads attention_heads decoder_attention_heads num_decoder_attention_heads encoder_attention_heads
-num_key_value_heads num_kv_heads kv_n_heads multi_query new_decoder_architecture num_hidden_layers n_layer n_layers num_layers
-decoder_layers num_decoder_layers encoder_layers max_position_embeddings n_positions max_seq_len max_sequence_length seq_length
-model_max_length original_max_position_embeddings max_target_positions sliding_window use_sliding_window max_window_layers
-sliding_window_pattern _sliding_window_pattern sliding_window_size layer_types attention_chunk_size no_rope_layers no_rope_layer_interval
-global_attn_every_n_layers per_layer_config num_attention_heads_per_layer attention_other_setting attention_multiplier
-query_pre_attn_scalar attn_logit_softcapping scale_attn_weights scale_attn_by_inverse_layer_idx attn_temperature_tuning floor_scale
-attn_scale alibi alibi_bias_max softmax_scale use_logn_attn use_dynamic_ntk position_embedding_type use_mem_rope key_multiplier
-qk_scale_factor attention_layers attention_types window_size block_types attention_window_size layers_block_type attn_layer_indices
-attn_layer_offset attn_layer_period attn_layer_period full_attn_idxs global_attn_every_n_layers local_attention hybrid_layer_ids
-layer_group_size is_encoder_decoder use_bidirectional_attention swa_head_dim swa_num_key_value_heads swa_num_attention_heads
-swa_v_head_dim hybrid_override_pattern hybrid_layer_pattern add_swa_attention_sink_bias add_full_attention_sink_bias attention_hidden_size
-cross_attention_layers num_layers_per_stack learnable_sink_init prefix_dense_sliding_window_pattern first_k_dense_replace
-num_dense_layers attention_head_dim expand v_head_dim attn_type num_sliding_attention_heads swa_layers linear_attn_config
-is_causal prefix_lm long_mscale short_mscale parallel_attn global_attention_every_n_layers
+_sliding_window_pattern alibi alibi_bias_max attention_chunk_size attention_heads attention_k_eq_v attention_layers
+attention_multiplier attention_types attention_window_size attn_config attn_layer_indices attn_layer_offset attn_layer_period
+attn_logit_softcapping attn_scale attn_temperature_tuning block_types cross_attention_layers d_model decoder
+decoder_attention_heads decoder_layers encoder_attention_heads encoder_layers floor_scale full_attention_interval full_attn_idxs
+generator global_attn_every_n_layers global_head_dim global_rope_theta head_dim hidden_size hybrid_override_pattern kv_channels
+kv_lora_rank kv_n_heads language_config layer_group_size layer_rope_theta layer_types layers_block_type llm_config
+local_attention local_rope_theta long_mscale max_position_embeddings max_seq_len max_sequence_length max_target_positions
+max_window_layers model_max_length model_type multi_query n_embd n_embed n_head n_heads n_layer n_layers n_positions
+new_decoder_architecture no_rope_layer_interval no_rope_layers num_attention_heads num_attention_heads_per_layer
+num_decoder_attention_heads num_decoder_layers num_global_key_value_heads num_heads num_hidden_layers num_key_value_heads
+num_kv_heads num_layers original_max_position_embeddings partial_rotary_factor partial_rotary_factors per_layer_config
+position_embedding_type q_lora_rank qk_head_dim qk_nope_head_dim qk_rope_head_dim query_pre_attn_scalar rope_condense_ratio
+rope_interleave rope_local_base_freq rope_parameters rope_scaling rope_theta rotary_dim rotary_emb_base rotary_pct
+scale_attn_by_inverse_layer_idx scale_attn_weights seq_length short_mscale sliding_window sliding_window_pattern
+sliding_window_size softmax_scale text_config thinker_config use_bidirectional_attention use_dynamic_ntk use_logn_attn
+use_sliding_window v_head_dim window_size
 """.split())
 
+# What default configs lack to make a model of.
+GLM4V = {"text_config": {"head_dim": 128, "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0,
+                                                              "partial_rotary_factor": 0.5, "mrope_section": [8, 12, 12]}}}
 BASE_OVERRIDES = {
     "hunyuan_v1_dense": {"head_dim": 128}, "hunyuan_v1_moe": {"head_dim": 128}, "ministral": {"head_dim": 128},
-    "nemotron": {"num_key_value_heads": 8}, "deepseek_v2": {"topk_group": 1, "n_group": 1}, "dots1": {"n_routed_experts": 8, "n_shared_experts": 1, "moe_intermediate_size": 512},
-    "glm4_moe": {"head_dim": 128}, "dbrx": {"attn_config": {"kv_n_heads": 8, "rope_theta": 500000.0, "clip_qkv": 8.0}},
+    "nemotron": {"num_key_value_heads": 8}, "glm4_moe": {"head_dim": 128},
+    "deepseek_v2": {"topk_group": 1, "n_group": 1, "num_experts_per_tok": 2},
+    "dots1": {"n_routed_experts": 8, "n_shared_experts": 1, "moe_intermediate_size": 512, "num_experts_per_tok": 2},
+    "glm4v": GLM4V, "glm4v_moe": GLM4V, "glm46v": GLM4V, "glmga": GLM4V, "hunyuan_vl": {"text_config": {"head_dim": 128}},
+    "qwen3_omni_moe_thinker": {"text_config": {"num_attention_heads": 32}},
+    "step3p7": {"text_config": {"sliding_window": 512, "layer_types": (["full_attention"] + ["sliding_attention"] * 3) * 11
+                                + ["full_attention"]}},
     "lfm2_moe": {"layer_types": (["conv", "conv", "full_attention"] * 11)[:32]},
     "cohere_compass_text": {"layer_types": ["sliding_attention", "sliding_attention", "sliding_attention", "full_attention"] * 10,
-                            "rope_parameters": {"sliding_attention": {"rope_type": "default", "rope_theta": 50000.0}, "full_attention": None}},
+                            "rope_parameters": {"sliding_attention": {"rope_type": "default", "rope_theta": 50000.0},
+                                                "full_attention": None}},
 }
-SKIPPED = set()
-
+# Their layer types are too irregular for a rule of ours: the file must list them.
+LISTED = {"nemotron_h", "lfm2_moe", "lfm3", "cohere_compass_text", "mllama_text_model"}
+# The default is a scaled rule, which the file must give.
+SCALED = {"apertus", "cwm", "gpt_oss", "ministral3", "mistral4"}
+# Their config classes drop a rope_scaling without a word (the reader takes it), ...
+DROPS_SCALING = {"cohere2_moe"}
+# ... or a type in it that is not spelled rope_type (the reader takes that, too).
+DROPS_TYPE = {"gemma3_text", "gemma3n_text", "olmo3", "modernbert-decoder", "step3p5"}
+# Not run: no attention at all, attention that the recorder does not see, or what the reader refuses anyway (docs/config.md).
+SKIPPED = set("""
+moshi mamba mamba2 falcon_mamba rwkv xlstm openai-gpt prophetnet xlm xlnet reformer cpmant big_bird roformer mvp trocr xmod git
+axk2 deepseek_v32 deepseek_v4 dots3_note dots3_note_text glm_moe_dsa glm5_next hy_v4 mistral_large4 minimax_m3_vl
+minimax_m3_vl_text
+qwen4_exp qwen4_exp_text doge inkling_text inkling2_text inkling2 inkling_mm_model zamba zamba2 hrm_text blt dbrx
+""".split())
 
 
 def scaled(theta, original, pairs):
@@ -42,14 +59,19 @@ def scaled(theta, original, pairs):
     return {
         "linear-old": {"rope_scaling": {"type": "linear", "factor": 4.0}, "rope_theta": theta},
         "dynamic": {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": theta}},
-        "yarn-old": {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": original}, "rope_theta": theta},
-        "yarn": {"rope_parameters": {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": original, "rope_theta": theta,
-                                     "beta_fast": 24, "beta_slow": 2, "truncate": False, "mscale": 1.0, "mscale_all_dim": 0.7}},
+        "yarn-old": {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": original},
+                     "rope_theta": theta},
+        "yarn": {"rope_parameters": {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": original,
+                                     "rope_theta": theta, "beta_fast": 24, "beta_slow": 2, "truncate": False, "mscale": 1.0,
+                                     "mscale_all_dim": 0.7}},
         "llama3": {"rope_parameters": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                                        "original_max_position_embeddings": original, "rope_theta": theta}},
-        "longrope": {"rope_parameters": {"rope_type": "longrope", "rope_theta": theta, "original_max_position_embeddings": original,
-                                         "factor": 4.0, "short_factor": [1 + 0.0078125 * t for t in range(pairs)],
+        "longrope": {"rope_parameters": {"rope_type": "longrope", "rope_theta": theta, "factor": 4.0,
+                                         "original_max_position_embeddings": original,
+                                         "short_factor": [1 + 0.0078125 * t for t in range(pairs)],
                                          "long_factor": long_factor}},
+        "proportional": {"rope_parameters": {"rope_type": "proportional", "factor": 2.0, "rope_theta": theta,
+                                             "partial_rotary_factor": 0.25}},
         "partial": {"rope_parameters": {"rope_type": "default", "rope_theta": theta, "partial_rotary_factor": 0.5}},
     }
 
@@ -62,9 +84,11 @@ def variants(full, text, pairs):
     wrap = (lambda c: c) if source is full else (lambda c: {"text_config": c})
     rope = source.get("rope_parameters") or {}
     nested = [k for k, d in rope.items() if isinstance(d, dict)]
-    out = [("bare", None)]
+    out = [] if text.model_type in LISTED | SCALED else [("bare", None)]
+    if "num_attention_heads" in source and "hidden_size" in source:
+        out.append(("resized", {"num_attention_heads": 16, "num_key_value_heads": 4, "hidden_size": 1024, "head_dim": None}))
     types = {k: None for k in ("layer_types", "no_rope_layers", "per_layer_config", "layers_block_type") if k in source}
-    if types:
+    if types and text.model_type not in LISTED:
         out.append(("no-types", types))
     if source.get("sliding_window", 0) is None or "use_sliding_window" in source:
         window = {"sliding_window": 77, "layer_types": None}
@@ -77,9 +101,14 @@ def variants(full, text, pairs):
     theta = (rope[nested[-1]] if nested else rope).get("rope_theta") or 10000.0
     for name, change in scaled(theta, original, pairs).items():
         if "rope_scaling" in change:
+            if text.model_type in DROPS_SCALING:
+                continue
+            if text.model_type in DROPS_TYPE:
+                change["rope_scaling"] = {"rope_type" if k == "type" else k: v for k, v in change["rope_scaling"].items()}
             out.append((name, change | {"rope_parameters": None}))
         elif nested:
-            out.append((name, {"rope_parameters": {k: change["rope_parameters"] if i == 0 else rope[k] for i, k in enumerate(nested)}}))
+            first = nested[0]
+            out.append((name, {"rope_parameters": {k: change["rope_parameters"] if k == first else rope[k] for k in nested}}))
         else:
             out.append((name, change))
     return [(name, change and wrap(change)) for name, change in out]
