@@ -46,6 +46,7 @@ static int64_t head_stride(int32_t dtype, int32_t dim) {
 static bool load_vectors(tool_call *c, void *device, const float *data, int64_t vectors, int32_t dim) {
   int64_t stride = head_stride(c->shape.q_dtype, dim);
   size_t element = tool_dtype_bytes(c->shape.q_dtype), bytes = (size_t)(vectors * stride) * element;
+  if (c->shape.q_dtype == SPINDLE_F32 && stride == dim) return check(spindle_copy(c->context, device, data, bytes, NULL), "copy");
   char *staging = calloc(1, bytes ? bytes : 1);
   if (!staging) return tool_fail("no memory for a tensor of %zu bytes", bytes), false;
   for (int64_t r = 0; r < vectors; r++)
@@ -55,13 +56,9 @@ static bool load_vectors(tool_call *c, void *device, const float *data, int64_t 
   return good;
 }
 
-static int64_t q_vectors(const tool_call *c) {
-  return (int64_t)c->problem.requests * c->problem.q_len * c->shape.num_q_heads;
-}
+static int64_t q_vectors(const tool_call *c) { return (int64_t)c->problem.requests * c->problem.q_len * c->shape.num_q_heads; }
 
-static int64_t kv_vectors(const tool_call *c) {
-  return (int64_t)c->problem.requests * c->problem.kv_len * c->shape.num_kv_heads;
-}
+static int64_t kv_vectors(const tool_call *c) { return (int64_t)c->problem.requests * c->problem.kv_len * c->shape.num_kv_heads; }
 
 static bool take_tensors(tool_call *c) {
   spindle_attention_args *a = &c->args;
@@ -69,6 +66,7 @@ static bool take_tensors(tool_call *c) {
   int32_t dtype = c->shape.q_dtype, o_dtype = c->shape.o_dtype;
   int64_t qk = head_stride(dtype, c->shape.head_dim_qk), v = head_stride(dtype, c->shape.head_dim_v);
   int64_t o = head_stride(o_dtype, c->shape.head_dim_v);
+  /* The first buffers, in the order of TOOL_Q, TOOL_K, TOOL_V. */
   a->q.data = take_buffer(c, (size_t)(q_vectors(c) * qk) * element);
   a->k.data = take_buffer(c, (size_t)(kv_vectors(c) * qk) * element);
   a->v.data = take_buffer(c, (size_t)(kv_vectors(c) * v) * element);
@@ -118,9 +116,15 @@ static bool prepare(tool_call *c) {
   free(indices);
   if (!good) return tool_fail("no memory for %d requests", p->requests), false;
   if (!i32 || !i64) return false;
-  spindle_batch batch = {.struct_size = sizeof batch, .max_requests = p->requests, .dense_rows = p->kv_len,
-                         .q_begin = i32, .q_len = i32 + count, .kv_len = i32 + 2 * count,
-                         .q_index = i64, .kv_index = i64 + count, .n = i64 + 2 * count};
+  spindle_batch batch = {.struct_size = sizeof batch,
+                         .max_requests = p->requests,
+                         .dense_rows = p->kv_len,
+                         .q_begin = i32,
+                         .q_len = i32 + count,
+                         .kv_len = i32 + 2 * count,
+                         .q_index = i64,
+                         .kv_index = i64 + count,
+                         .n = i64 + 2 * count};
   if (!check(spindle_plan_workspace(c->plan, &state_bytes, &c->args.scratch_bytes), "plan")) return false;
   void *state = take_buffer(c, state_bytes);
   c->args.scratch = take_buffer(c, c->args.scratch_bytes);
@@ -135,8 +139,10 @@ bool tool_call_open(tool_call *c, spindle_context *context, const tool_method *m
   c->shape = *shape;
   c->problem = *problem;
   c->args.struct_size = sizeof c->args;
-  spindle_plan_options bounds = {.struct_size = sizeof bounds, .max_requests = problem->requests,
-                                 .max_q_rows = problem->requests * problem->q_len, .max_q_len = problem->q_len,
+  spindle_plan_options bounds = {.struct_size = sizeof bounds,
+                                 .max_requests = problem->requests,
+                                 .max_q_rows = problem->requests * problem->q_len,
+                                 .max_q_len = problem->q_len,
                                  .max_kv_len = problem->kv_len};
   return check(spindle_positions_create(&c->positions, context, shape, 1), "tensors") &&
          check(spindle_positions_set(c->positions, 0, &method->position, NULL), "POSITION") &&
@@ -144,10 +150,19 @@ bool tool_call_open(tool_call *c, spindle_context *context, const tool_method *m
          prepare(c);
 }
 
-bool tool_call_load(tool_call *c, const float *q, const float *k, const float *v) {
-  return load_vectors(c, c->args.q.data, q, q_vectors(c), c->shape.head_dim_qk) &&
-         load_vectors(c, c->args.k.data, k, kv_vectors(c), c->shape.head_dim_qk) &&
-         load_vectors(c, c->args.v.data, v, kv_vectors(c), c->shape.head_dim_v);
+bool tool_call_load(tool_call *c, int32_t tensor, const float *data) {
+  switch (tensor) {
+    case TOOL_Q: return load_vectors(c, c->args.q.data, data, q_vectors(c), c->shape.head_dim_qk);
+    case TOOL_K: return load_vectors(c, c->args.k.data, data, kv_vectors(c), c->shape.head_dim_qk);
+    default: return load_vectors(c, c->args.v.data, data, kv_vectors(c), c->shape.head_dim_v);
+  }
+}
+
+void tool_call_drop_inputs(tool_call *c) {
+  for (int32_t b = TOOL_Q; b <= TOOL_V; b++) {
+    spindle_free(c->context, c->buffers[b]);
+    c->buffers[b] = NULL;
+  }
 }
 
 void tool_call_borrow(tool_call *c, const tool_call *other) {
@@ -163,6 +178,8 @@ bool tool_call_fetch(tool_call *c, float *o, float *lse) {
   int64_t stride = head_stride(dtype, c->shape.head_dim_v), vectors = q_vectors(c);
   size_t element = tool_dtype_bytes(dtype), bytes = (size_t)(vectors * stride) * element;
   if (lse && !check(spindle_copy(c->context, lse, c->args.lse.data, (size_t)vectors * sizeof *lse, NULL), "copy")) return false;
+  if (o && dtype == SPINDLE_F32 && stride == c->shape.head_dim_v)
+    return check(spindle_copy(c->context, o, c->args.o.data, bytes, NULL), "copy");
   char *staging = malloc(bytes ? bytes : 1);
   bool good = staging && check(spindle_copy(c->context, staging, c->args.o.data, bytes, NULL), "copy");
   if (!staging) tool_fail("no memory for a tensor of %zu bytes", bytes);

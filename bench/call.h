@@ -26,8 +26,11 @@ typedef struct tool_call {
 /* Ready to run, with unset tensors. */
 bool tool_call_open(tool_call *call, spindle_context *context, const tool_method *method, const spindle_shape *shape,
                     const tool_problem *problem);
+enum { TOOL_Q, TOOL_K, TOOL_V };
 /* q [requests][q_len][Hq][D], k and v [requests][kv_len][Hkv][D or Dv]: rounded to the shape's dtype. */
-bool tool_call_load(tool_call *call, const float *q, const float *k, const float *v);
+bool tool_call_load(tool_call *call, int32_t tensor, const float *data);
+/* After the last run: Q, K and V make room for what is fetched. */
+void tool_call_drop_inputs(tool_call *call);
 /* Reads the tensors that `other`, of the same shape and problem, has loaded. */
 void tool_call_borrow(tool_call *call, const tool_call *other);
 bool tool_call_run(tool_call *call);

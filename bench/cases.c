@@ -13,14 +13,16 @@ enum { TEXT_BYTES = 16384 };
 typedef struct sample {
   int32_t family;
   const char *key;
-  double value, share; /* value, or a share of the trained length */
+  double value, share;                       /* value, or a share of the trained length */
   double (*entry)(int32_t k, int32_t count); /* of a list: one per pair or per query head */
 } sample;
 
 static double short_factor(int32_t t, int32_t count) { return 1 + 0.2 * t / count; }
 static double long_factor(int32_t t, int32_t count) { return 1 + 7.0 * t / count; }
 /* Some zero, some negative: both are legal. */
-static double inv_freq(int32_t t, int32_t count) { return t % 7 == 3 ? 0 : (t % 5 == 2 ? -1 : 1) * pow(5000, -(double)t / count); }
+static double inv_freq(int32_t t, int32_t count) {
+  return t % 7 == 3 ? 0 : (t % 5 == 2 ? -1 : 1) * pow(5000, -(double)t / count);
+}
 static double kerple_p(int32_t h, int32_t count) { return 0.5 + (double)h / count; }
 static double kerple_a(int32_t h, int32_t count) { return 0.05 + 0.1 * h / count; }
 static double sink(int32_t h, int32_t count) { return 2 - 4.0 * h / count; }
@@ -162,7 +164,8 @@ static bool append_term(char *text, const tool_term *term, int64_t trained, int3
   bool has_kind = m->family <= BIAS;
   if (has_kind) append(text, m->name);
   if (has_kind && (*m->required || *term->extra)) append(text, ":");
-  return append_keys(text, m->family, m->required, trained, entries) && append_keys(text, m->family, term->extra, trained, entries);
+  return append_keys(text, m->family, m->required, trained, entries) &&
+         append_keys(text, m->family, term->extra, trained, entries);
 }
 
 bool tool_case_method(const tool_case *c, int64_t trained, int32_t num_q_heads, int32_t head_dim, int32_t layout,
@@ -176,8 +179,12 @@ bool tool_case_method(const tool_case *c, int64_t trained, int32_t num_q_heads, 
     if (!append_term(texts[family], &c->terms[t], trained, family == ROPE ? head_dim / 2 : num_q_heads)) return false;
     given[family] = texts[family];
   }
-  tool_position_flags flags = {.rope = given[ROPE], .remap = given[REMAP], .bias = given[BIAS], .logits = given[LOGITS],
-                               .mask = given[MASK], .layout = layout == SPINDLE_PAIRS_HALF ? "half" : "interleaved"};
+  tool_position_flags flags = {.rope = given[ROPE],
+                               .remap = given[REMAP],
+                               .bias = given[BIAS],
+                               .logits = given[LOGITS],
+                               .mask = given[MASK],
+                               .layout = layout == SPINDLE_PAIRS_HALF ? "half" : "interleaved"};
   /* Models with a bias of distances have no rotation; the rest is tried on plain RoPE. */
   if (!flags.rope && !flags.bias) flags.rope = "default";
   return tool_method_parse(method, &flags);

@@ -11,12 +11,12 @@
 #include "tool.h"
 
 const char tool_attend_help[] =
-    "spindle attend POSITION --q q.npy --k k.npy --v v.npy --out o.npy [--lse l.npy] [--dtype f32|f16|bf16] [--q-offset P]\n"
-    "               [--backend auto|cpu|cuda|reference] [--json]\n"
+    "spindle attend POSITION --q q.npy --k k.npy --v v.npy --out o.npy [--lse l.npy] [--dtype f32|f16|bf16]\n"
+    "               [--q-offset P] [--backend auto|cpu|cuda|reference] [--json]\n"
     "\n"
-    "Tensors are float32 in C order: q [B, Nq, Hq, D], k and v [B, Nk, Hkv, D]; out is like q, lse [B, Hq, Nq] (natural log).\n"
-    "Key row r has index r, query row r has index P + r (default: the last query row is at the last key). Rules that depend on the\n"
-    "length see Nk. --dtype rounds the inputs and runs in that type.\n"
+    "Tensors are float32 in C order: q [B, Nq, Hq, D], k and v [B, Nk, Hkv, D]; out is like q, lse [B, Hq, Nq]\n"
+    "(natural log). Key row r has index r, query row r has index P + r (default: the last query row is at the last\n"
+    "key). Rules that depend on the length see Nk. --dtype rounds the inputs and runs in that type.\n"
     "Example: spindle attend --rope default --remap rerope:window=512 --q q.npy --k k.npy --v v.npy --out o.npy\n";
 
 typedef struct attend_flags {
@@ -29,18 +29,36 @@ typedef struct tensors {
   npy_array q, k, v, o, lse;
 } tensors;
 
-/* ---- Inputs ---- */
+/* ---- Inputs: shapes first, then one tensor at a time, so that no two copies of all of them are held ---- */
 
-static bool read_tensor(const char *flag, const char *path, npy_array *array) {
+static bool fail_tensor(const char *flag, const char *path, const npy_error *error) {
+  tool_fail("%s: got '%s', expected a .npy file of float32: %s", flag, path, error->text);
+  return false;
+}
+
+static bool read_shape(const char *flag, const char *path, npy_array *array) {
   npy_error error;
-  if (!npy_read(path, array, &error)) return tool_fail("%s: got '%s', expected a .npy file of float32: %s", flag, path, error.text), false;
+  if (!npy_read_shape(path, array, &error)) return fail_tensor(flag, path, &error);
   if (array->rank != 4) return tool_fail("%s: got '%s' of %d dimensions, expected 4", flag, path, array->rank), false;
-  for (int d = 0; d < 4; d++)
-    if (array->shape[d] < 1 || array->shape[d] > (d < 2 ? 1 << 30 : 4096))
-      return tool_fail("%s: got '%s' with dimension %d of %lld, expected one in [1, %d]", flag, path, d, (long long)array->shape[d],
-                       d < 2 ? 1 << 30 : 4096),
+  for (int d = 0; d < 4; d++) {
+    int64_t size = array->shape[d], most = d < 2 ? 1 << 30 : 4096;
+    if (size < 1 || size > most)
+      return tool_fail("%s: got '%s' with dimension %d of %lld, expected one in [1, %lld]", flag, path, d, (long long)size,
+                       (long long)most),
              false;
+  }
   return true;
+}
+
+static bool load_tensor(tool_call *call, int32_t tensor, const char *flag, const char *path, const npy_array *expected) {
+  npy_array array;
+  npy_error error;
+  if (!npy_read(path, &array, &error)) return fail_tensor(flag, path, &error);
+  bool good = array.rank == expected->rank && !memcmp(array.shape, expected->shape, sizeof array.shape);
+  if (!good) tool_fail("%s: got '%s', which changed while it was read, expected it not to", flag, path);
+  good = good && tool_call_load(call, tensor, array.data);
+  free(array.data);
+  return good;
 }
 
 static bool check_dimension(const char *flag, const char *what, int64_t got, int64_t expected) {
@@ -56,7 +74,8 @@ static bool check_shapes(const tensors *t) {
   if (!check_dimension("--k", "channels", k[3], q[3])) return false;
   if (q[0] > 65536) return tool_fail("--q: got %lld requests, expected at most 65536", (long long)q[0]), false;
   if (q[0] * q[1] > 1 << 30) return tool_fail("--q: got %lld rows, expected at most 2^30", (long long)(q[0] * q[1])), false;
-  if (q[3] > 512 || v[3] > 512) return tool_fail("--q: got %lld channels, expected at most 512", (long long)(q[3] > 512 ? q[3] : v[3])), false;
+  if (q[3] > 512 || v[3] > 512)
+    return tool_fail("--q: got %lld channels, expected at most 512", (long long)(q[3] > 512 ? q[3] : v[3])), false;
   if (q[2] % k[2])
     return tool_fail("--q: got %lld heads, expected a multiple of the %lld of --k", (long long)q[2], (long long)k[2]), false;
   return true;
@@ -78,20 +97,29 @@ static void transpose(float *out, const float *in, const int64_t *q_shape) {
       for (int64_t h = 0; h < heads; h++) out[(b * heads + h) * rows + r] = in[(b * rows + r) * heads + h];
 }
 
-static bool run(spindle_context *context, const tool_method *method, int32_t dtype, int64_t q_index, tensors *t) {
+static bool fetch(tool_call *call, tensors *t) {
+  const int64_t *q = t->q.shape;
+  tool_call_drop_inputs(call);
+  if (!take_output(&t->o, 4, q[0], q[1], q[2], t->v.shape[3]) || !take_output(&t->lse, 3, q[0], q[2], q[1], 1)) return false;
+  float *lse = malloc((size_t)t->lse.count * sizeof *lse);
+  if (!lse) return tool_fail("--lse: no memory for %lld elements", (long long)t->lse.count), false;
+  bool good = tool_call_fetch(call, t->o.data, lse);
+  if (good) transpose(t->lse.data, lse, q);
+  free(lse);
+  return good;
+}
+
+static bool run(spindle_context *context, const attend_flags *f, const tool_method *method, int32_t dtype, int64_t q_index,
+                tensors *t) {
   const int64_t *q = t->q.shape, *v = t->v.shape;
   spindle_shape shape;
   tool_call call = {0};
   tool_problem problem = {(int32_t)q[0], (int32_t)q[1], (int32_t)v[1], q_index, 0, v[1]};
   if (!tool_method_shape(method, (int32_t)q[2], (int32_t)v[2], (int32_t)q[3], (int32_t)v[3], dtype, &shape)) return false;
-  if (!take_output(&t->o, 4, q[0], q[1], q[2], v[3]) || !take_output(&t->lse, 3, q[0], q[2], q[1], 1)) return false;
-  float *lse = malloc((size_t)t->lse.count * sizeof *lse);
-  bool good = lse || (tool_fail("--lse: no memory for %lld elements", (long long)t->lse.count), false);
-  good = good && tool_call_open(&call, context, method, &shape, &problem) &&
-         tool_call_load(&call, t->q.data, t->k.data, t->v.data) && tool_call_run(&call) && tool_call_fetch(&call, t->o.data, lse);
-  if (good) transpose(t->lse.data, lse, q);
+  bool good = tool_call_open(&call, context, method, &shape, &problem) && load_tensor(&call, TOOL_Q, "--q", f->q, &t->q) &&
+              load_tensor(&call, TOOL_K, "--k", f->k, &t->k) && load_tensor(&call, TOOL_V, "--v", f->v, &t->v) &&
+              tool_call_run(&call) && fetch(&call, t);
   tool_call_close(&call);
-  free(lse);
   return good;
 }
 
@@ -99,7 +127,8 @@ static bool run(spindle_context *context, const tool_method *method, int32_t dty
 
 static bool write_outputs(const attend_flags *f, const tensors *t) {
   npy_error error;
-  if (!npy_write(f->out, &t->o, &error)) return tool_fail("--out: got '%s', expected a file to write: %s", f->out, error.text), false;
+  if (!npy_write(f->out, &t->o, &error))
+    return tool_fail("--out: got '%s', expected a file to write: %s", f->out, error.text), false;
   if (f->lse && !npy_write(f->lse, &t->lse, &error)) {
     npy_discard(f->out);
     return tool_fail("--lse: got '%s', expected a file to write: %s", f->lse, error.text), false;
@@ -132,8 +161,8 @@ static void print_summary(const attend_flags *f, spindle_context *context, const
     return;
   }
   printf("%lld requests, %lld query rows, %lld keys, %lld heads over %lld, head dim %lld, on %s: wrote %s%s%s\n", (long long)q[0],
-         (long long)q[1], (long long)k[1], (long long)q[2], (long long)k[2], (long long)q[3], info.name, f->out, f->lse ? " and " : "",
-         f->lse ? f->lse : "");
+         (long long)q[1], (long long)k[1], (long long)q[2], (long long)k[2], (long long)q[3], info.name, f->out,
+         f->lse ? " and " : "", f->lse ? f->lse : "");
 }
 
 /* ---- The command ---- */
@@ -165,9 +194,10 @@ static bool attend(const attend_flags *f, const tool_method *method, tensors *t)
   if (f->q_offset && !tool_read_integer("--q-offset", f->q_offset, -TOOL_MAX_INDEX, TOOL_MAX_INDEX - (1 << 30), &q_index))
     return false;
   if (!tool_context_open(&context, f->backend, 0)) return false;
-  bool good = read_tensor("--q", f->q, &t->q) && read_tensor("--k", f->k, &t->k) && read_tensor("--v", f->v, &t->v) && check_shapes(t);
+  bool good =
+      read_shape("--q", f->q, &t->q) && read_shape("--k", f->k, &t->k) && read_shape("--v", f->v, &t->v) && check_shapes(t);
   if (!f->q_offset) q_index = t->k.shape[1] - t->q.shape[1];
-  good = good && run(context, method, SPINDLE_F32 + dtype, q_index, t) && write_outputs(f, t);
+  good = good && run(context, f, method, SPINDLE_F32 + dtype, q_index, t) && write_outputs(f, t);
   if (good) print_summary(f, context, t);
   spindle_context_destroy(context);
   return good;
@@ -183,7 +213,7 @@ int tool_attend(int argc, char **argv) {
   bool good = tool_method_load(&method, &config, &f.position) && attend(&f, &method, &t);
   tool_method_free(&method);
   spindle_config_destroy(config);
-  npy_array *const all[] = {&t.q, &t.k, &t.v, &t.o, &t.lse};
-  for (int k = 0; k < 5; k++) free(all[k]->data);
+  free(t.o.data);
+  free(t.lse.data);
   return good ? TOOL_OK : TOOL_BAD_INPUT;
 }

@@ -11,12 +11,13 @@
 #include "tool.h"
 
 const char tool_bench_help[] =
-    "spindle bench [--method NAME|all] [--backend auto|cpu|cuda|reference] [--seq-len 1k,4k,...] [--json FILE] [--dtype f32|f16|bf16]\n"
-    "              [--heads 8] [--kv-heads 8] [--head-dim 128] [--threads N]\n"
+    "spindle bench [--method NAME|all] [--backend auto|cpu|cuda|reference] [--seq-len 1k,4k,...] [--json FILE]\n"
+    "              [--dtype f32|f16|bf16] [--heads 8] [--kv-heads 8] [--head-dim 128] [--threads N]\n"
     "\n"
-    "Times one attention call, rotation included, of every method (or those called NAME) at every length: prefill (as many query\n"
-    "rows as keys) and decode (one row). Each is measured in turn with plain RoPE on the same tensors. Without --seq-len: prefill at\n"
-    "1k and 2k, decode at 16k. --json writes one JSON object a row to FILE (- for standard output).\n"
+    "Times one attention call, rotation included, of every method (or those called NAME) at every length: prefill\n"
+    "(as many query rows as keys) and decode (one row). Each is measured in turn with plain RoPE on the same tensors.\n"
+    "Without --seq-len: prefill at 1k and 2k, decode at 16k. --json writes one JSON object a row to FILE (- for\n"
+    "standard output); bench/plot/plot.sh draws it.\n"
     "Example: spindle bench --method yarn --seq-len 1k,4k --json yarn.jsonl\n";
 
 enum { MAX_LENGTHS = 16, MAX_LENGTH = 1 << 24 };
@@ -32,8 +33,8 @@ typedef struct bench {
   int32_t dtype, heads, kv_heads, head_dim;
   bench_length lengths[MAX_LENGTHS];
   int32_t num_lengths;
-  tool_json json;  /* file NULL: not wanted */
-  bool text;       /* the table goes to standard output, which --json - takes for itself */
+  tool_json json; /* file NULL: not wanted */
+  bool text;      /* the table goes to standard output, which --json - takes for itself */
   char date[32];
 } bench;
 
@@ -42,7 +43,8 @@ typedef struct bench {
 static void print_head(const bench *b, const char *phase, const tool_problem *p) {
   if (!b->text) return;
   printf("\n%s: %d query %s over %d keys\n", phase, p->q_len, p->q_len > 1 ? "rows" : "row", p->kv_len);
-  printf("%-34s %10s  %-21s %10s %9s %7s %7s\n", "method", "median ms", "min .. max ms", "tokens/s", "GFLOP/s", "/plain", "pairs");
+  printf("%-34s %10s  %-21s %10s %9s %7s %7s\n", "method", "median ms", "min .. max ms", "tokens/s", "GFLOP/s", "/plain",
+         "pairs");
 }
 
 static void print_row(const bench *b, const char *family, const char *name, const tool_problem *p, const tool_timing *t,
@@ -55,7 +57,8 @@ static void print_row(const bench *b, const char *family, const char *name, cons
   fflush(stdout);
 }
 
-static void write_row(bench *b, const char *family, const char *name, const char *phase, const tool_problem *p, const tool_timing *t) {
+static void write_row(bench *b, const char *family, const char *name, const char *phase, const tool_problem *p,
+                      const tool_timing *t) {
   char version[32];
   int32_t v = spindle_version();
   if (!b->json.file) return;
@@ -108,7 +111,8 @@ static bool load_random(tool_call *call) {
   if (!q) return tool_fail("--seq-len: no memory for %d keys", call->problem.kv_len), false;
   tool_random r = {1};
   tool_random_fill(&r, q, q_count + 2 * k_count, 1);
-  bool good = tool_call_load(call, q, q + q_count, q + q_count + k_count);
+  bool good = tool_call_load(call, TOOL_Q, q) && tool_call_load(call, TOOL_K, q + q_count) &&
+              tool_call_load(call, TOOL_V, q + q_count + k_count);
   free(q);
   return good;
 }
@@ -156,10 +160,11 @@ static bool time_problem(bench *b, const tool_case *cases, int32_t count, const 
 static bool time_all(bench *b, const tool_case *cases, int32_t count) {
   bool good = true;
   if (b->text)
-    printf("Time of one attention call, rotation included, on %s, %d threads: %d heads over %d, head dim %d, %s, causal.\n"
-           "Each method is timed in turn with plain RoPE: /plain is the median ratio of the two. pairs: visible (row, key) pairs\n"
-           "against plain RoPE's. FLOP = 4 x head dim x pairs x heads. Methods are at 4 times their trained length.\n",
-           b->info.name, b->info.num_threads, b->heads, b->kv_heads, b->head_dim, tool_dtype_name(b->dtype));
+    printf(
+        "Time of one attention call, rotation included, on %s, %d threads: %d heads over %d, head dim %d, %s, causal.\n"
+        "Each method is timed in turn with plain RoPE: /plain is the median ratio of the two. pairs: visible (row, key) pairs\n"
+        "against plain RoPE's. FLOP = 4 x head dim x pairs x heads. Methods are at 4 times their trained length.\n",
+        b->info.name, b->info.num_threads, b->heads, b->kv_heads, b->head_dim, tool_dtype_name(b->dtype));
   for (int32_t k = 0; good && k < b->num_lengths; k++) {
     int32_t n = b->lengths[k].tokens;
     tool_problem prefill = {1, n, n, 0, 0, n}, decode = {1, 1, n, n - 1, 0, n};
@@ -184,7 +189,8 @@ static bool read_lengths(bench *b, const char *text) {
     size_t length = strcspn(at, ",");
     snprintf(entry, sizeof entry, "%.*s", (int)length, at);
     if (!tool_read_length("--seq-len", entry, 64, MAX_LENGTH, &tokens)) return false;
-    if (b->num_lengths == MAX_LENGTHS) return tool_fail("--seq-len: got more than %d lengths, expected fewer", MAX_LENGTHS), false;
+    if (b->num_lengths == MAX_LENGTHS)
+      return tool_fail("--seq-len: got more than %d lengths, expected fewer", MAX_LENGTHS), false;
     b->lengths[b->num_lengths++] = (bench_length){(int32_t)tokens, true, true};
     at += length;
     if (!*at) return true;
@@ -212,20 +218,23 @@ int tool_bench(int argc, char **argv) {
   static tool_case cases[TOOL_MAX_CASES];
   const char *method = NULL, *backend = NULL, *seq_len = NULL, *json = NULL, *dtype_text = NULL;
   const char *heads = NULL, *kv_heads = NULL, *head_dim = NULL, *threads_text = NULL;
-  const tool_flag flags[] = {{"--method", &method, NULL},     {"--backend", &backend, NULL},   {"--seq-len", &seq_len, NULL},
-                             {"--json", &json, NULL},         {"--dtype", &dtype_text, NULL},  {"--heads", &heads, NULL},
-                             {"--kv-heads", &kv_heads, NULL}, {"--head-dim", &head_dim, NULL}, {"--threads", &threads_text, NULL}};
+  const tool_flag flags[] = {
+      {"--method", &method, NULL},     {"--backend", &backend, NULL},   {"--seq-len", &seq_len, NULL},
+      {"--json", &json, NULL},         {"--dtype", &dtype_text, NULL},  {"--heads", &heads, NULL},
+      {"--kv-heads", &kv_heads, NULL}, {"--head-dim", &head_dim, NULL}, {"--threads", &threads_text, NULL}};
   bench b = {.heads = 8, .kv_heads = 8, .head_dim = 128, .info = {.struct_size = sizeof b.info}};
   int32_t threads = 0, count;
   int dtype = 0, status = TOOL_BAD_INPUT;
   if (!tool_read_flags(argc, argv, flags, 9) || !read_lengths(&b, seq_len)) return TOOL_BAD_INPUT;
-  if (!read_count("--heads", heads, 4096, &b.heads) || !read_count("--head-dim", head_dim, 512, &b.head_dim)) return TOOL_BAD_INPUT;
+  if (!read_count("--heads", heads, 4096, &b.heads) || !read_count("--head-dim", head_dim, 512, &b.head_dim))
+    return TOOL_BAD_INPUT;
   b.kv_heads = b.heads;
   if (!read_count("--kv-heads", kv_heads, b.heads, &b.kv_heads) || !read_count("--threads", threads_text, 1024, &threads))
     return TOOL_BAD_INPUT;
   if (dtype_text && !tool_read_choice("--dtype", dtype_text, tool_dtype_names, &dtype)) return TOOL_BAD_INPUT;
   if (b.heads % b.kv_heads) return tool_fail("--kv-heads: got %d, expected a divisor of --heads (%d)", b.kv_heads, b.heads);
-  if (b.head_dim % 8) return tool_fail("--head-dim: got %d, expected a multiple of 8, for rules that rotate a quarter of it", b.head_dim);
+  if (b.head_dim % 8)
+    return tool_fail("--head-dim: got %d, expected a multiple of 8, for rules that rotate a quarter of it", b.head_dim);
   b.dtype = SPINDLE_F32 + dtype;
   if (!(count = tool_cases(method ? method : "all", cases))) return TOOL_BAD_INPUT;
   if (tool_context_open(&b.context, backend, threads) && open_outputs(&b, json)) {

@@ -10,8 +10,8 @@
 const char tool_map_help[] =
     "spindle map POSITION --row I --kv-len N [--shifted] [--json]\n"
     "\n"
-    "Prints, for every key 0..N-1, the position difference at which row I (0 <= I < N) scores it, or that it is masked.\n"
-    "--shifted shows the second half of the heads, which differ under --mask s2 only. JSON: null where masked.\n"
+    "Prints, for every key 0..N-1, the position difference at which row I (0 <= I < N) scores it, or that it is\n"
+    "masked (JSON: null). --shifted shows the second half of the heads, which differs under --mask s2 only.\n"
     "Example: spindle map --remap rerope:window=4 --row 9 --kv-len 10\n";
 
 static void print_json(int64_t row, const double *relative, int64_t n) {

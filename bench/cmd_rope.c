@@ -11,9 +11,9 @@ const char tool_rope_help[] =
     "spindle rope --rope RULE[:key=value,...] --head-dim D [--seq-len N] [--json]\n"
     "spindle rope --config config.json [--layer-type NAME] [--seq-len N] [--json]\n"
     "\n"
-    "Prints the frequency of every pair of channels (radians per token), the factor on the rotated channels of queries and keys, and\n"
-    "the factor on the whole score. Rules that depend on the length are resolved at N (4096, 4k, 1M; default 1).\n"
-    "A config whose layers have different rules prints all of them, or the ones of NAME.\n"
+    "Prints the frequency of every pair of channels (radians per token), the factor on the rotated channels of queries\n"
+    "and keys, and the factor on the whole score. Rules that depend on the length are resolved at N (4096, 4k, 1M;\n"
+    "default 1). A config whose types of layers differ in this prints all of them, or NAME alone.\n"
     "Example: spindle rope --rope yarn:factor=4,original_max_position_embeddings=2048 --head-dim 16\n";
 
 typedef struct resolved {
@@ -29,7 +29,8 @@ static bool resolve(const tool_method *m, int32_t head_dim, int64_t n, resolved 
   if (!dim) return tool_fail("--head-dim: not given, expected the head dim, or --config"), false;
   if (!tool_method_shape(m, 2, 2, dim, dim, SPINDLE_F32, &shape)) return false;
   r->pairs = (shape.rotary_dim ? shape.rotary_dim : dim - shape.rotary_offset) / 2;
-  if (spindle_position_resolve(&m->position, &shape, n, r->inv_freq, &r->attention_factor, &r->softmax_scale_factor) == SPINDLE_OK)
+  if (spindle_position_resolve(&m->position, &shape, n, r->inv_freq, &r->attention_factor, &r->softmax_scale_factor) ==
+      SPINDLE_OK)
     return true;
   tool_fail_library("--rope");
   return false;

@@ -10,9 +10,9 @@ const char tool_validate_help[] =
     "spindle validate [--method NAME|all] [--quick] [--backend auto|cpu|cuda|reference] [--seed N] [--json]\n"
     "spindle validate --config FILE [--config FILE...] [--quick] [--backend ...] [--seed N] [--json]\n"
     "\n"
-    "Compares a backend with the float64 reference on random inputs, for every method (or those called NAME), or for every kind of\n"
-    "layer of real models. Bounds are derived from dtype, shape and data (bench/compare.c). Exit status 1 where one is passed.\n"
-    "--quick: fewer combinations. --seed repeats a run.\n"
+    "Compares a backend with the float64 reference on random inputs: every method (or those called NAME), or every\n"
+    "kind of layer of real models. Bounds are derived from dtype, shape and data (see bench/compare.c); exit status 1\n"
+    "where an error is larger. --quick tries fewer combinations, --seed repeats a run.\n"
     "Example: spindle validate --method rerope\n";
 
 enum { MAX_CONFIGS = 256 };
@@ -76,8 +76,11 @@ int tool_validate(int argc, char **argv) {
   int32_t num_configs = 0;
   int64_t seed = 0;
   bool json = false, quick = false;
-  const tool_flag flags[] = {{"--method", &method, NULL}, {"--backend", &backend, NULL}, {"--seed", &seed_text, NULL},
-                             {"--quick", NULL, &quick},   {"--json", NULL, &json}};
+  const tool_flag flags[] = {{"--method", &method, NULL},
+                             {"--backend", &backend, NULL},
+                             {"--seed", &seed_text, NULL},
+                             {"--quick", NULL, &quick},
+                             {"--json", NULL, &json}};
   if (!take_configs(&argc, argv, configs, &num_configs) || !tool_read_flags(argc, argv, flags, 5)) return TOOL_BAD_INPUT;
   if (method && num_configs) return tool_fail("--method: got '%s' and --config, expected one of them", method);
   if (seed_text && !tool_read_integer("--seed", seed_text, 0, INT64_MAX, &seed)) return TOOL_BAD_INPUT;

@@ -25,10 +25,10 @@
  *
  * LSE. E, the sum of Nk exponentials (C sqrt(Nk) u, exp itself 4 u), its own rounding.
  *
- * O. sum_j p_j v_j under relative errors e_j of p_j is off by |sum_j p_j e_j (v_j - O)| <= max|e| sum_j p_j |v_j - O|. e is E, the
- * error of exp and of the sum, and r for p as a factor of the second product; the sum is the values' mean deviation from their
- * mean, 0.8 over many values of deviation 1, and 2 allows for few. That O is then rounded to its dtype is no error: only what
- * exceeds half a unit of the dtype's last place counts. */
+ * O. sum_j p_j v_j under relative errors e_j of p_j is off by |sum_j p_j e_j (v_j - O)| <= max|e| sum_j p_j |v_j - O|. e is E,
+ * the error of exp and of the sum, and r for p as a factor of the second product; the sum is the values' mean deviation from
+ * their mean, 0.8 over many values of deviation 1, and 2 allows for few. That O is then rounded to its dtype is no error: only
+ * what exceeds half a unit of the dtype's last place counts. */
 #define U       0x1p-24
 #define C       4.0
 #define COS_SIN 1e-6
@@ -103,10 +103,11 @@ static bool bound(const tool_call *call, bool rounds, const tool_method *m, cons
 
 /* ---- The two runs ---- */
 
-static bool run(spindle_context *context, const tool_method *m, const spindle_shape *shape, const tool_problem *p, const inputs *in,
-                float *o, float *lse) {
+static bool run(spindle_context *context, const tool_method *m, const spindle_shape *shape, const tool_problem *p,
+                const inputs *in, float *o, float *lse) {
   tool_call call;
-  bool good = tool_call_open(&call, context, m, shape, p) && tool_call_load(&call, in->q, in->k, in->v) && tool_call_run(&call) &&
+  bool good = tool_call_open(&call, context, m, shape, p) && tool_call_load(&call, TOOL_Q, in->q) &&
+              tool_call_load(&call, TOOL_K, in->k) && tool_call_load(&call, TOOL_V, in->v) && tool_call_run(&call) &&
               tool_call_fetch(&call, o, lse);
   tool_call_close(&call);
   return good;
@@ -117,7 +118,8 @@ static bool run(spindle_context *context, const tool_method *m, const spindle_sh
 static double largest_difference(const float *got, const float *expected, int64_t count, double roundoff) {
   double largest = 0;
   for (int64_t k = 0; k < count; k++) {
-    double difference = got[k] == expected[k] ? 0 : fabs((double)got[k] - (double)expected[k]) - roundoff * fabs((double)expected[k]);
+    double difference =
+        got[k] == expected[k] ? 0 : fabs((double)got[k] - (double)expected[k]) - roundoff * fabs((double)expected[k]);
     if (!(difference <= largest)) largest = isnan(difference) ? HUGE_VAL : difference;
   }
   return largest;

@@ -9,9 +9,7 @@ const char *tool_dtype_name(int32_t dtype) { return tool_dtype_names[dtype - SPI
 
 size_t tool_dtype_bytes(int32_t dtype) { return dtype == SPINDLE_F32 ? 4 : 2; }
 
-double tool_dtype_roundoff(int32_t dtype) {
-  return dtype == SPINDLE_F32 ? 0x1p-24 : dtype == SPINDLE_F16 ? 0x1p-11 : 0x1p-8;
-}
+double tool_dtype_roundoff(int32_t dtype) { return dtype == SPINDLE_F32 ? 0x1p-24 : dtype == SPINDLE_F16 ? 0x1p-11 : 0x1p-8; }
 
 static uint32_t bits_of(float x) {
   uint32_t bits;

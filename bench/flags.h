@@ -15,7 +15,8 @@ typedef struct tool_flag {
 /* Reads `--name value`, `--name=value` and switches. Each flag at most once; --help is the caller's. */
 bool tool_read_flags(int argc, char **argv, const tool_flag *flags, int count);
 
-/* The whole of text must be the number, decimal, finite and in [low, high]. `where` says whose value it is: "--rope yarn: factor". */
+/* The whole of text must be the number, decimal, finite and in [low, high]. `where` says whose value it is: "--rope yarn:
+ * factor". */
 bool tool_read_integer(const char *where, const char *text, int64_t low, int64_t high, int64_t *value);
 bool tool_read_number(const char *where, const char *text, double low, double high, double *value);
 /* An integer that may end in k (1024) or M (1048576). */

@@ -11,9 +11,12 @@ static const struct {
   const char *help;
   bool takes_position;
 } commands[] = {
-    {"info", tool_info, tool_info_help, false},       {"rope", tool_rope, tool_rope_help, true},
-    {"map", tool_map, tool_map_help, true},           {"attend", tool_attend, tool_attend_help, true},
-    {"validate", tool_validate, tool_validate_help, false}, {"bench", tool_bench, tool_bench_help, false},
+    {"info", tool_info, tool_info_help, false},
+    {"rope", tool_rope, tool_rope_help, true},
+    {"map", tool_map, tool_map_help, true},
+    {"attend", tool_attend, tool_attend_help, true},
+    {"validate", tool_validate, tool_validate_help, false},
+    {"bench", tool_bench, tool_bench_help, false},
 };
 #define NUM_COMMANDS (sizeof commands / sizeof *commands)
 

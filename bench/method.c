@@ -101,7 +101,8 @@ bool tool_method_weights(const tool_method *m, int32_t heads, tool_weights *w) {
   bool good = true;
   memset(w, 0, sizeof *w);
   if (m->needs_sinks && !m->sinks.count)
-    return tool_fail("--logits: sinks are not given, but this model has learned ones; expected sinks=a;b;c from its checkpoint"), false;
+    return tool_fail("--logits: sinks are not given, but this model has learned ones; expected sinks=a;b;c from its checkpoint"),
+           false;
   if (m->shape.bias == SPINDLE_BIAS_ALIBI) good = make_slopes(m, heads, &w->bias_a);
   if (kerple) good = spread("--bias: a", &m->a, heads, &w->bias_a) && spread("--bias: p", &m->p, heads, &w->bias_p);
   if (good && m->sinks.count) good = spread("--logits: sinks", &m->sinks, heads, &w->sinks);

@@ -13,10 +13,12 @@ typedef struct tool_position_flags {
   const char *rope, *layout, *remap, *bias, *logits, *mask;
 } tool_position_flags;
 
-#define TOOL_POSITION_FLAGS(p)                                                                                   \
-  {"--config", &(p).config, NULL}, {"--layer-type", &(p).layer_type, NULL}, {"--rope", &(p).rope, NULL},         \
-      {"--layout", &(p).layout, NULL}, {"--remap", &(p).remap, NULL}, {"--bias", &(p).bias, NULL},               \
-      {"--logits", &(p).logits, NULL}, {"--mask", &(p).mask, NULL}
+#define TOOL_POSITION_FLAGS(p)                                                                           \
+  {"--config", &(p).config, NULL}, {"--layer-type", &(p).layer_type, NULL}, {"--rope", &(p).rope, NULL}, \
+      {"--layout", &(p).layout, NULL}, {"--remap", &(p).remap, NULL}, {"--bias", &(p).bias, NULL},       \
+      {"--logits", &(p).logits, NULL}, {                                                                 \
+    "--mask", &(p).mask, NULL                                                                            \
+  }
 enum { TOOL_NUM_POSITION_FLAGS = 8 };
 
 /* What --help says about them. */
@@ -28,10 +30,10 @@ typedef struct tool_method {
   spindle_position position; /* its lists are `owned` here or belong to the config */
   spindle_shape shape;       /* what a config says; only bias, layout and the rotary part otherwise */
   double *owned[TOOL_MAX_OWNED];
-  double partial_rotary_factor;  /* share of the head dim that rotates; 0: not given */
-  double scale, softcap;         /* 0: the default, none */
-  bool needs_sinks;              /* the config's model has learned sinks, which only its checkpoint knows */
-  tool_list slopes, p, a;        /* of the bias */
+  double partial_rotary_factor; /* share of the head dim that rotates; 0: not given */
+  double scale, softcap;        /* 0: the default, none */
+  bool needs_sinks;             /* the config's model has learned sinks, which only its checkpoint knows */
+  tool_list slopes, p, a;       /* of the bias */
   double alibi_max, alibi_factor, alibi_alpha, alibi_slope_scale; /* 0: the default, not applied */
   tool_list sinks, ssmax;
 } tool_method;

@@ -65,7 +65,7 @@ typedef struct argument {
   int32_t family;
   const char *flag;
   const char *text;
-  char *copy; /* of the text, cut at its separators */
+  char *copy;       /* of the text, cut at its separators */
   const char *kind; /* NULL where the family has none */
   pair pairs[MAX_PAIRS];
   int32_t num_pairs;
@@ -83,7 +83,8 @@ static bool split_pairs(argument *a, char *text) {
       return tool_fail("%s: got '%s', expected key=value,...", a->flag, *text ? text : next + 1), false;
     *value = 0;
     for (int32_t p = 0; p < a->num_pairs; p++)
-      if (!strcmp(a->pairs[p].key, text)) return tool_fail("%s: %s=%s is the second one, expected one", a->flag, text, value + 1), false;
+      if (!strcmp(a->pairs[p].key, text))
+        return tool_fail("%s: %s=%s is the second one, expected one", a->flag, text, value + 1), false;
     if (a->num_pairs == MAX_PAIRS) return tool_fail("%s: got more than %d keys", a->flag, MAX_PAIRS), false;
     a->pairs[a->num_pairs++] = (pair){text, value + 1};
     text = more ? next + 1 : NULL;
@@ -149,7 +150,8 @@ static bool check_required(const argument *a, const spindle_method *entry) {
     bool found = false;
     for (const char *name = word; name < end; name += strcspn(name, " |") + 1) found |= given(a, name, strcspn(name, " |"));
     if (!found)
-      return tool_fail("%s: got '%s' without %.*s, expected: %s", a->flag, a->text, (int)(end - word), word, entry->required), false;
+      return tool_fail("%s: got '%s' without %.*s, expected: %s", a->flag, a->text, (int)(end - word), word, entry->required),
+             false;
     word = end;
   }
   return true;
@@ -165,7 +167,8 @@ static bool fail_key(const argument *a, const pair *p) {
     snprintf(names + used, sizeof names - used, " %s%s%s", all[m].required, *all[m].required && *all[m].optional ? " " : "",
              all[m].optional);
   }
-  tool_fail("%s: got key '%s' (%s=%s), expected one of:%s", a->flag, p->key, p->key, p->value, *names && names[1] ? names : " none");
+  tool_fail("%s: got key '%s' (%s=%s), expected one of:%s", a->flag, p->key, p->key, p->value,
+            *names && names[1] ? names : " none");
   return false;
 }
 
@@ -180,7 +183,8 @@ static bool check(const argument *a) {
   const spindle_method *scale = NULL;
   for (int32_t e = 0; a->family == SPINDLE_FAMILY_LOGITS && e < a->num_entries; e++) {
     if (a->entries[e]->kind < 0) continue;
-    if (scale) return tool_fail("%s: got '%s' and '%s', expected one factor on rows", a->flag, scale->name, a->entries[e]->name), false;
+    if (scale)
+      return tool_fail("%s: got '%s' and '%s', expected one factor on rows", a->flag, scale->name, a->entries[e]->name), false;
     scale = a->entries[e];
   }
   return true;

@@ -128,7 +128,8 @@ bool npy_parse_header(const void *file, size_t bytes, npy_array *array, size_t *
   size_t begin = b[6] == 1 ? 10 : 12, length = (size_t)b[8] | (size_t)b[9] << 8;
   if (bytes < begin) return fail(error, "it is truncated in its header");
   if (b[6] == 2) length |= (size_t)b[10] << 16 | (size_t)b[11] << 24;
-  if (length > NPY_MAX_HEADER - 12) return fail(error, "its header has %zu bytes, expected at most %d", length, NPY_MAX_HEADER - 12);
+  if (length > NPY_MAX_HEADER - 12)
+    return fail(error, "its header has %zu bytes, expected at most %d", length, NPY_MAX_HEADER - 12);
   if (bytes - begin < length) return fail(error, "it is truncated in its header");
   cursor c = {(const char *)b + begin, (const char *)b + begin + length};
   *data_offset = begin + length;
@@ -137,12 +138,15 @@ bool npy_parse_header(const void *file, size_t bytes, npy_array *array, size_t *
 
 /* ---- Reading ---- */
 
-static bool read_data(FILE *file, long offset, npy_array *array, npy_error *error) {
+static bool check_size(FILE *file, long offset, const npy_array *array, npy_error *error) {
+  long long wanted = array->count * (long long)sizeof(float);
   if (fseek(file, 0, SEEK_END) != 0) return fail(error, "it is no regular file");
   long size = ftell(file);
-  if (size < offset || size - offset != array->count * (int64_t)sizeof(float))
-    return fail(error, "it has %ld bytes of data, expected %lld for its shape", size - offset,
-                (long long)(array->count * (int64_t)sizeof(float)));
+  if (size >= offset && size - offset == wanted) return true;
+  return fail(error, "it has %ld bytes of data, expected %lld for its shape", size - offset, wanted);
+}
+
+static bool read_data(FILE *file, long offset, npy_array *array, npy_error *error) {
   array->data = malloc(array->count ? (size_t)array->count * sizeof(float) : 1);
   if (!array->data) return fail(error, "no memory for its %lld elements", (long long)array->count);
   if (!fseek(file, offset, SEEK_SET) && fread(array->data, sizeof(float), (size_t)array->count, file) == (size_t)array->count)
@@ -152,7 +156,7 @@ static bool read_data(FILE *file, long offset, npy_array *array, npy_error *erro
   return fail(error, "it could not be read");
 }
 
-bool npy_read(const char *path, npy_array *array, npy_error *error) {
+static bool read_file(const char *path, bool with_data, npy_array *array, npy_error *error) {
   size_t offset;
   memset(array, 0, sizeof *array);
   FILE *file = fopen(path, "rb");
@@ -160,11 +164,16 @@ bool npy_read(const char *path, npy_array *array, npy_error *error) {
   char *header = malloc(NPY_MAX_HEADER);
   bool good = header || fail(error, "no memory for its header");
   if (good) good = npy_parse_header(header, fread(header, 1, NPY_MAX_HEADER, file), array, &offset, error);
-  if (good) good = read_data(file, (long)offset, array, error);
+  if (good) good = check_size(file, (long)offset, array, error);
+  if (good && with_data) good = read_data(file, (long)offset, array, error);
   free(header);
   fclose(file);
   return good;
 }
+
+bool npy_read(const char *path, npy_array *array, npy_error *error) { return read_file(path, true, array, error); }
+
+bool npy_read_shape(const char *path, npy_array *array, npy_error *error) { return read_file(path, false, array, error); }
 
 /* ---- Writing ---- */
 
@@ -180,7 +189,8 @@ static bool write_header(FILE *file, const npy_array *array) {
   char dict[256];
   size_t used = (size_t)snprintf(dict, sizeof dict, "{'descr': '<f4', 'fortran_order': False, 'shape': (");
   for (int32_t d = 0; d < array->rank; d++)
-    used += (size_t)snprintf(dict + used, sizeof dict - used, "%lld,%s", (long long)array->shape[d], d + 1 < array->rank ? " " : "");
+    used +=
+        (size_t)snprintf(dict + used, sizeof dict - used, "%lld,%s", (long long)array->shape[d], d + 1 < array->rank ? " " : "");
   used += (size_t)snprintf(dict + used, sizeof dict - used, "), }");
   while ((10 + used + 1) % 64) dict[used++] = ' ';
   dict[used++] = '\n';

@@ -26,6 +26,8 @@ typedef struct npy_array {
 bool npy_parse_header(const void *file, size_t bytes, npy_array *array, size_t *data_offset, npy_error *error);
 
 bool npy_read(const char *path, npy_array *array, npy_error *error);
+/* All of it but the data, which are there. */
+bool npy_read_shape(const char *path, npy_array *array, npy_error *error);
 
 /* Outputs appear whole or not at all: npy_write makes PATH.part, npy_publish renames it to PATH, npy_discard removes it. */
 bool npy_write(const char *path, const npy_array *array, npy_error *error);

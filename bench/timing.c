@@ -12,7 +12,8 @@ static const double ROUNDS_SECONDS = 0.4; /* enough rounds, once this has passed
 /* ---- Pairs ---- */
 
 static bool count_row(const tool_method *m, bool shifted, int64_t row, int64_t n, double *relative, int64_t *count) {
-  if (spindle_position_relative(&m->position, shifted, row, n, relative) != SPINDLE_OK) return tool_fail_library("POSITION"), false;
+  if (spindle_position_relative(&m->position, shifted, row, n, relative) != SPINDLE_OK)
+    return tool_fail_library("POSITION"), false;
   for (int64_t j = 0; j < n; j++) *count += !isnan(relative[j]);
   return true;
 }

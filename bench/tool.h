@@ -9,6 +9,7 @@ int tool_attend(int argc, char **argv);
 int tool_validate(int argc, char **argv);
 int tool_bench(int argc, char **argv);
 
-extern const char tool_info_help[], tool_rope_help[], tool_map_help[], tool_attend_help[], tool_validate_help[], tool_bench_help[];
+extern const char tool_info_help[], tool_rope_help[], tool_map_help[], tool_attend_help[], tool_validate_help[],
+    tool_bench_help[];
 
 #endif

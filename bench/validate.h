@@ -17,7 +17,7 @@ typedef struct tool_validation {
 /* The comparisons that make up a row of the report. */
 typedef struct tool_row {
   int32_t comparisons;
-  bool failed; /* a call did not run */
+  bool failed;           /* a call did not run */
   tool_difference worst; /* by its ratio to the bound */
 } tool_row;
 

@@ -9,14 +9,13 @@ static const tool_problem problems[] = {
     {2, 40, 200, 160, 0, 200}, /* a chunk of it, two requests */
     {2, 1, 333, 332, 0, 333},  /* decode */
 };
-static const struct {
-  int32_t num_q_heads, num_kv_heads, head_dim;
-} heads[] = {{4, 4, 64}, {8, 2, 128}, {10, 2, 48}};
+static const struct { int32_t num_q_heads, num_kv_heads, head_dim; } heads[] = {{4, 4, 64}, {8, 2, 128}, {10, 2, 48}};
 
 enum { NUM_PROBLEMS = sizeof problems / sizeof *problems, NUM_HEADS = sizeof heads / sizeof *heads };
 
 /* One layout, head shape and dtype over all problems. false: the case could not be built. */
-static bool add_problems(tool_row *row, tool_validation *v, const tool_case *c, int32_t shape_number, int32_t layout, int32_t dtype) {
+static bool add_problems(tool_row *row, tool_validation *v, const tool_case *c, int32_t shape_number, int32_t layout,
+                         int32_t dtype) {
   int32_t q_heads = heads[shape_number].num_q_heads, dim = heads[shape_number].head_dim;
   tool_method method;
   spindle_shape shape;
@@ -42,9 +41,11 @@ static tool_row validate_case(tool_validation *v, const tool_case *c) {
 bool tool_validate_methods(tool_validation *v, const tool_case *cases, int32_t count) {
   int32_t misses = 0;
   if (!v->json) {
-    printf("Every method against the float64 reference: prefill, a chunk of it and decode, both layouts, %d head shapes, f32 f16 bf16.\n"
-           "Columns: the comparison that came closest to its bound. O is the output, LSE the log of the softmax's sum.\n\n%-34s",
-           NUM_HEADS, "method");
+    printf(
+        "Every method against the float64 reference: prefill, a chunk of it and decode, both layouts, %d head shapes,\n"
+        "f32 f16 bf16. Columns: the comparison that came closest to its bound. O is the output, LSE the log of the\n"
+        "softmax's sum.\n\n%-34s",
+        NUM_HEADS, "method");
     tool_row_print_head();
   }
   for (int32_t k = 0; k < count; k++) {

@@ -150,11 +150,12 @@ static int32_t validate_model(tool_validation *v, const char *path) {
 bool tool_validate_models(tool_validation *v, const char *const *configs, int32_t count) {
   int32_t misses = 0;
   if (!v->json) {
-    printf("Every kind of layer of %d models against the float64 reference, f32 and bf16, at the model's own heads and dims: short\n"
-           "prompts, across the trained length, beyond it, and queries a million tokens on (near keys and the text's first ones).\n"
-           "Columns: the comparison that came closest to its bound. O is the output, LSE the log of the softmax's sum.\n\n"
-           "%-26s %5s  %-16s %8s %4s  %8s",
-           count, "model", "layer", "rule", "heads", "dim", "trained");
+    printf(
+        "Every kind of layer of %d models against the float64 reference, f32 and bf16, at the model's own heads and dims: short\n"
+        "prompts, across the trained length, beyond it, and queries a million tokens on (near keys and the text's first ones).\n"
+        "Columns: the comparison that came closest to its bound. O is the output, LSE the log of the softmax's sum.\n\n"
+        "%-26s %5s  %-16s %8s %4s  %8s",
+        count, "model", "layer", "rule", "heads", "dim", "trained");
     tool_row_print_head();
   }
   for (int32_t k = 0; k < count; k++) {

@@ -13,7 +13,9 @@ void tool_row_add(tool_row *row, tool_validation *v, const tool_method *method, 
   }
 }
 
-bool tool_row_good(const tool_row *row) { return !row->failed && row->comparisons > 0 && tool_difference_ratio(&row->worst) <= 1; }
+bool tool_row_good(const tool_row *row) {
+  return !row->failed && row->comparisons > 0 && tool_difference_ratio(&row->worst) <= 1;
+}
 
 void tool_row_print_head(void) {
   printf("%6s  %9s %9s  %9s %9s  %s\n", "cases", "O error", "allowed", "LSE error", "allowed", "verdict");
@@ -22,7 +24,9 @@ void tool_row_print_head(void) {
 void tool_row_print(const tool_row *row) {
   const tool_difference *d = &row->worst;
   printf("%6d  %9.1e %9.1e  %9.1e %9.1e  %s\n", row->comparisons, d->o, d->o_tolerance, d->lse, d->lse_tolerance,
-         row->failed ? "FAILED" : tool_row_good(row) ? "ok" : "MISS");
+         row->failed          ? "FAILED"
+         : tool_row_good(row) ? "ok"
+                              : "MISS");
   fflush(stdout);
 }
 
