@@ -1,0 +1,51 @@
+/* The machine as kernels see it, and the only header of this folder that they include.
+ *
+ * Everything in kernels/ that is not plain C++ goes through spindle::prim: no asm, no intrinsic and no threadIdx elsewhere. So
+ * the same sources run on a GPU and, compiled with SPINDLE_EMULATED, on the CPU (docs/emulator.md), where each of these functions
+ * checks how it is used. A wrapper is one instruction, named after it; its comment has the semantics and the section of the PTX
+ * ISA (9.0). Kernels also follow docs/emulator.md, "Rules".
+ *
+ *   thread.cuh    indices, shared memory           memory.cuh    loads, stores, atomics, fences
+ *   warp.cuh      shuffles, votes, sync_warp       copy.cuh      cp.async
+ *   barrier.cuh   block and named barriers         matrix.cuh    ldmatrix, mma
+ *   math.cuh      approximations                   convert.cuh   bf16, f16, e4m3
+ *   launch.cuh    (host) SPINDLE__LAUNCH
+ *
+ * sm_90 will add mbarrier.cuh, tma.cuh and wgmma.cuh. */
+#ifndef SPINDLE_KERNELS_PRIM_PRIM_CUH
+#define SPINDLE_KERNELS_PRIM_PRIM_CUH
+
+#include <cuda_runtime.h>
+#include <stdint.h>
+
+namespace spindle {
+/* Storage types; the bits are IEEE half, and the upper half of a float. */
+struct bf16 {
+  uint16_t bits;
+};
+struct f16 {
+  uint16_t bits;
+};
+}  // namespace spindle
+
+#ifdef SPINDLE_EMULATED
+#include "emulator/prim.h"
+#else
+/* A function of device code. Kernels themselves are plain __global__. */
+#define SPINDLE__DEVICE __device__ __forceinline__
+/* Before a loop whose trip count is a constant and whose body indexes register arrays. */
+#define SPINDLE__UNROLL _Pragma("unroll")
+
+#include "thread.cuh"
+
+#include "barrier.cuh"
+#include "convert.cuh"
+#include "copy.cuh"
+#include "launch.cuh"
+#include "math.cuh"
+#include "matrix.cuh"
+#include "memory.cuh"
+#include "warp.cuh"
+#endif
+
+#endif

@@ -1,0 +1,32 @@
+/* Who am I, and where is shared memory. Blocks are one-dimensional. */
+#ifndef SPINDLE_KERNELS_PRIM_THREAD_CUH
+#define SPINDLE_KERNELS_PRIM_THREAD_CUH
+
+namespace spindle::prim {
+
+SPINDLE__DEVICE int thread_index() { return (int)threadIdx.x; }
+SPINDLE__DEVICE int block_threads() { return (int)blockDim.x; }
+SPINDLE__DEVICE int lane() { return (int)threadIdx.x & 31; }
+SPINDLE__DEVICE int warp() { return (int)threadIdx.x >> 5; }
+SPINDLE__DEVICE int block_x() { return (int)blockIdx.x; }
+SPINDLE__DEVICE int block_y() { return (int)blockIdx.y; }
+SPINDLE__DEVICE int block_z() { return (int)blockIdx.z; }
+SPINDLE__DEVICE int grid_x() { return (int)gridDim.x; }
+SPINDLE__DEVICE int grid_y() { return (int)gridDim.y; }
+SPINDLE__DEVICE int grid_z() { return (int)gridDim.z; }
+
+/* The block's dynamic shared memory, as the struct that maps it. 1024-byte aligned (what swizzled TMA tiles need). Not
+ * initialised. There is no other shared memory: __shared__ variables are not used. */
+template <class Map>
+SPINDLE__DEVICE Map &shared() {
+  extern __shared__ __align__(1024) unsigned char spindle__dynamic_shared[];
+  return *reinterpret_cast<Map *>(spindle__dynamic_shared);
+}
+
+/* Address of an object of shared memory inside the shared window, as the instructions below take it. cvta.to.shared,
+ * PTX 9.7.9.20. */
+SPINDLE__DEVICE uint32_t shared_address(const void *object) { return (uint32_t)__cvta_generic_to_shared(object); }
+
+}  // namespace spindle::prim
+
+#endif

@@ -1,0 +1,190 @@
+// What the emulator's files share: the state of a running block, and the few services under every primitive.
+//
+//   context     stacks and switches                    report    findings, source lines
+//   schedule    picks threads, runs blocks and grids   shadow    who wrote and read shared memory, vector clocks
+//   collective  rendezvous of a warp, votes, shuffles  global    device memory: bounds, races between blocks
+//   matrix      ldmatrix, mma                          counters  bank conflicts
+//   barrier     sync_block, bar_sync, bar_arrive       runtime, stream   the CUDA runtime's calls
+//   copy        cp.async                               hooks     plain loads and stores of the check build
+//
+// One OS thread runs one block at a time; the threads of a block are contexts that switch only inside primitives. So nothing here
+// is shared between OS threads but what says so.
+#ifndef EMULATOR_CORE_H
+#define EMULATOR_CORE_H
+
+#include <csetjmp>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <unordered_map>
+#include <vector>
+
+#include "context.h"
+#include "emulator.h"
+#include "vector_types.h"
+
+namespace emulator {
+
+struct Block;
+
+// A place in a kernel: file and line of a primitive, or the program counter of a plain access.
+struct Site {
+  const char *file;
+  int line;
+  const void *pc;
+};
+
+constexpr int WARP = 32, MAX_WARPS = 32, MAX_BARRIERS = 16;
+constexpr uint32_t ALL = 0xffffffffu;
+
+// An asynchronous copy on its way.
+struct Copy {
+  uint32_t to;
+  const char *from;
+  int bytes, from_bytes;
+  bool landed;
+  Site site;
+};
+
+struct Fiber {
+  Context context;
+  Block *block = nullptr;
+  int thread = 0, lane = 0, warp = 0;
+  bool done = false;
+  const char *waits_for = nullptr;  // for the deadlock report, with waits_at
+  Site waits_at{};
+  uint32_t *clock = nullptr;   // [Block::clock_width]: see shadow.h
+  uint32_t *fenced = nullptr;  // the part of clock that fence_device has made visible to other blocks
+  std::vector<Copy> copies;
+  std::vector<size_t> groups;  // ends of committed groups in copies
+  size_t next_copy = 0, next_group = 0;
+};
+
+// Lanes that have arrived at a collective.
+struct Rendezvous {
+  uint32_t mask, arrived;  // arrived = 0: free
+  void (*execute)(Block &block, int warp, Rendezvous &at);
+  Site site;
+  void *argument[WARP];
+};
+
+struct Warp {
+  Rendezvous at[4];           // concurrent ones have disjoint masks
+  uint32_t collective_clock;  // counts reads of the warp as one
+};
+
+struct Barrier {
+  int threads, arrived;
+  uint32_t waiting[MAX_WARPS];
+  Site site[MAX_WARPS];
+  std::vector<uint32_t> clock, fenced;  // joined from those who arrived
+};
+
+// Shared memory has two bytes a cell.
+struct Cell {
+  uint32_t clock;  // of the writer when it wrote
+  uint16_t writer;
+  uint8_t written, pending;
+};
+constexpr uint32_t CELL = 2;
+constexpr uint32_t ARENA_BYTES = 256 * 1024;
+
+struct Launch {
+  dim3 grid;
+  int threads;
+  size_t shared_bytes;
+  int device;
+  uint32_t id;  // 12 bits, not 0
+  const std::function<void()> *body;
+  emulator_options options;
+};
+
+using SiteKey = std::pair<const char *, int>;
+struct SiteHash {
+  size_t operator()(const SiteKey &k) const { return (size_t)k.first * 31 + (size_t)k.second; }
+};
+using Counters = std::unordered_map<SiteKey, emulator_counters, SiteHash>;
+
+// The lanes of one execution of a load or store, gathered as each lane comes by.
+struct Access {
+  uint32_t lanes = 0;
+  uint32_t address[WARP];
+  int bytes = 0;
+};
+struct Accesses {
+  uint64_t count[WARP] = {};  // executions a lane
+  uint64_t first = 0;         // execution of open[0]
+  std::vector<Access> open;
+};
+
+// Visible history of other blocks: per block the clock it has released. See global.cpp.
+using History = std::map<uint32_t, std::vector<uint32_t>>;
+
+struct Block {
+  const Launch *launch = nullptr;
+  int threads = 0, warps = 0, live = 0;
+  dim3 index;
+  uint32_t number = 0;  // index in the grid, x fastest
+  Context home;         // where the block was started from
+  std::vector<Fiber> fibers;
+  uint32_t ready[MAX_WARPS] = {}, ready_warps = 0;
+  Warp warp[MAX_WARPS] = {};
+  Barrier barriers[MAX_BARRIERS];
+  uint64_t random = 1;
+  bool stopped = false;
+  sigjmp_buf after_fault;
+
+  char *arena = nullptr;  // shared addresses are offsets in it
+  uint32_t shared_begin = 0, shared_end = 0;
+  Cell *cells = nullptr;      // [ARENA_BYTES / CELL]
+  uint32_t *reads = nullptr;  // [ARENA_BYTES / CELL][warps]: the last read of each warp
+  int clock_width = 0;
+  std::vector<uint32_t> clocks;  // of all fibers
+  bool fences = false;           // somebody has called fence_device
+  History history;
+
+  Counters counters;
+  std::map<std::tuple<const void *, int, int>, Accesses> accesses;  // by place and warp
+  emulator_work work{};
+
+  uint32_t draw() {  // xorshift64
+    random ^= random << 13;
+    random ^= random >> 7;
+    random ^= random << 17;
+    return (uint32_t)(random >> 20);
+  }
+  bool shadow() const { return !launch->options.no_shadow; }
+};
+
+// The CUDA thread that runs on this OS thread; null in host code.
+extern thread_local Fiber *current __attribute__((tls_model("initial-exec")));
+
+// report.cpp. Safe from any OS thread. At most a few dozen distinct findings are kept.
+void report(int kind, Site site, const char *format, ...) __attribute__((format(printf, 3, 4)));
+bool any_findings();
+const char *base_name(const char *path);
+void add_results(const Block &block, double seconds);
+
+// schedule.cpp
+void run_grid(const Launch &launch);
+void suspend(Fiber *fiber, const char *what, Site site);  // until woken
+void wake(Block &block, int warp, uint32_t lanes);
+[[noreturn]] void stop_block(Fiber *fiber);  // when there is no sensible way on
+
+// collective.cpp. Runs execute once all lanes of mask are there, on the OS thread of the block.
+void rendezvous(void (*execute)(Block &, int, Rendezvous &), uint32_t mask, void *argument, Site site);
+
+// copy.cpp
+void finish_copies(Fiber *fiber);  // at a thread's end
+
+// counters.cpp
+void count_matrix_rows(Block &block, const uint32_t *rows, Site site);  // 8 rows of ldmatrix
+void count_access(Fiber *fiber, uint32_t address, int bytes, Site site);
+void count_rest(Block &block);
+
+extern emulator_options options;  // of the next launch
+extern bool plain_accesses_seen;
+
+}  // namespace emulator
+
+#endif

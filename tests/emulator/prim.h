@@ -1,0 +1,205 @@
+// kernels/prim on the CPU: the same functions, with the call's place taken by default arguments.
+#ifndef EMULATOR_PRIM_H
+#define EMULATOR_PRIM_H
+
+#include <cmath>
+#include <cstring>
+#include <tuple>
+
+#include "formats.h"
+#include "prim_runtime.h"
+
+#define SPINDLE__DEVICE inline
+#define SPINDLE__UNROLL
+#define SPINDLE__LAUNCH(kernel, grid, threads, shared_bytes, stream, ...) \
+  ::spindle::prim::launch((kernel), (grid), (threads), (shared_bytes), (stream), __VA_ARGS__)
+
+#define EMULATOR_HERE const char *file = __builtin_FILE(), int line = __builtin_LINE()
+
+namespace spindle::prim {
+
+// thread.cuh
+inline int thread_index() { return emulator::thread_index(); }
+inline int block_threads() { return emulator::block_threads(); }
+inline int lane() { return thread_index() % 32; }
+inline int warp() { return thread_index() / 32; }
+inline int block_x() { return (int)emulator::block_index().x; }
+inline int block_y() { return (int)emulator::block_index().y; }
+inline int block_z() { return (int)emulator::block_index().z; }
+inline int grid_x() { return (int)emulator::grid_size().x; }
+inline int grid_y() { return (int)emulator::grid_size().y; }
+inline int grid_z() { return (int)emulator::grid_size().z; }
+template <class Map>
+Map &shared(EMULATOR_HERE) {
+  return *static_cast<Map *>(emulator::shared_memory(sizeof(Map), file, line));
+}
+inline uint32_t shared_address(const void *object, EMULATOR_HERE) { return emulator::shared_address(object, file, line); }
+
+// barrier.cuh
+inline void sync_block(EMULATOR_HERE) { emulator::barrier(0, 0, true, file, line); }
+inline void bar_sync(int id, int threads, EMULATOR_HERE) { emulator::barrier(id, threads, true, file, line); }
+inline void bar_arrive(int id, int threads, EMULATOR_HERE) { emulator::barrier(id, threads, false, file, line); }
+
+// warp.cuh
+constexpr uint32_t ALL_LANES = 0xffffffffu;
+inline void sync_warp(uint32_t mask = ALL_LANES, EMULATOR_HERE) { emulator::sync_warp(mask, file, line); }
+template <class T>
+T shfl(T value, int from, uint32_t mask = ALL_LANES, EMULATOR_HERE) {
+  static_assert(sizeof(T) == 4, "one register");
+  uint32_t bits;
+  memcpy(&bits, &value, 4);
+  bits = emulator::shuffle(bits, from & 31, mask, file, line);
+  memcpy(&value, &bits, 4);
+  return value;
+}
+template <class T>
+T shfl_xor(T value, int x, uint32_t mask = ALL_LANES, EMULATOR_HERE) {
+  return shfl(value, lane() ^ x, mask, file, line);
+}
+inline uint32_t ballot(bool predicate, uint32_t mask = ALL_LANES, EMULATOR_HERE) {
+  return emulator::ballot(predicate, mask, file, line);
+}
+inline bool any(bool predicate, uint32_t mask = ALL_LANES, EMULATOR_HERE) {
+  return emulator::ballot(predicate, mask, file, line) != 0;
+}
+
+// memory.cuh
+template <class T>
+constexpr bool is_word =
+    std::is_same_v<T, uint16_t> || std::is_same_v<T, uint32_t> || std::is_same_v<T, float> || std::is_same_v<T, uint2> ||
+    std::is_same_v<T, float2> || std::is_same_v<T, uint4> || std::is_same_v<T, float4>;
+template <class T>
+T ld_shared(uint32_t address, EMULATOR_HERE) {
+  static_assert(is_word<T>, "see memory.cuh");
+  T v;
+  emulator::load_shared(address, &v, sizeof v, file, line);
+  return v;
+}
+template <class T>
+T ld_global(const T *address, EMULATOR_HERE) {
+  static_assert(is_word<T>, "see memory.cuh");
+  T v;
+  emulator::load_global(address, &v, sizeof v, false, file, line);
+  return v;
+}
+template <class T>
+T ld_global_nc(const T *address, EMULATOR_HERE) {
+  static_assert(is_word<T>, "see memory.cuh");
+  T v;
+  emulator::load_global(address, &v, sizeof v, true, file, line);
+  return v;
+}
+template <class T>
+void st_shared(uint32_t address, T value, EMULATOR_HERE) {
+  static_assert(is_word<T>, "see memory.cuh");
+  emulator::store_shared(address, &value, sizeof value, file, line);
+}
+template <class T>
+void st_global(T *address, T value, EMULATOR_HERE) {
+  static_assert(is_word<T>, "see memory.cuh");
+  emulator::store_global(address, &value, sizeof value, file, line);
+}
+inline void fence_device() { emulator::fence_device(); }
+inline uint32_t atomic_add(uint32_t *address, uint32_t value, EMULATOR_HERE) {
+  return emulator::atomic(
+      address, value, [](uint32_t old, uint32_t v) { return old + v; }, file, line);
+}
+inline float atomic_add(float *address, float value, EMULATOR_HERE) {
+  auto add = [](uint32_t old, uint32_t v) { return emulator::float_bits(emulator::bits_float(old) + emulator::bits_float(v)); };
+  return emulator::bits_float(emulator::atomic((uint32_t *)address, emulator::float_bits(value), add, file, line));
+}
+inline uint32_t atomic_inc(uint32_t *address, uint32_t limit, EMULATOR_HERE) {
+  return emulator::atomic(
+      address, limit, [](uint32_t old, uint32_t l) { return old >= l ? 0 : old + 1; }, file, line);
+}
+
+// copy.cuh
+template <int Bytes>
+void cp_async(uint32_t to, const void *from, int from_bytes = Bytes, EMULATOR_HERE) {
+  static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16, "sizes of cp.async");
+  emulator::copy(to, from, Bytes, from_bytes, file, line);
+}
+inline void cp_async_commit() { emulator::commit_copies(); }
+template <int Pending>
+void cp_async_wait() {
+  emulator::wait_copies(Pending);
+}
+inline void cp_async_wait_all() { emulator::wait_copies(-1); }
+
+// matrix.cuh
+template <int N>
+void ldmatrix(uint32_t (&r)[N], uint32_t row, EMULATOR_HERE) {
+  static_assert(N == 1 || N == 2 || N == 4, "x1, x2, x4");
+  emulator::ldmatrix(r, &row, 1, N, false, file, line);
+}
+template <int N>
+void ldmatrix_trans(uint32_t (&r)[N], uint32_t row, EMULATOR_HERE) {
+  static_assert(N == 1 || N == 2 || N == 4, "x1, x2, x4");
+  emulator::ldmatrix(r, &row, 1, N, true, file, line);
+}
+template <class T>
+void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], EMULATOR_HERE) {
+  emulator::mma(d, a, b, 1, std::is_same_v<T, bf16>, file, line);
+}
+template <int N>
+void ldmatrix_each(uint32_t (&r)[N][4], const uint32_t (&row)[N], EMULATOR_HERE) {
+  emulator::ldmatrix(r[0], row, N, 4, false, file, line);
+}
+template <int N>
+void ldmatrix_trans_each(uint32_t (&r)[N][4], const uint32_t (&row)[N], EMULATOR_HERE) {
+  emulator::ldmatrix(r[0], row, N, 4, true, file, line);
+}
+template <class T, int N>
+void mma_each(float (&d)[N][4], const uint32_t (&a)[4], const uint32_t (&b)[N][2], EMULATOR_HERE) {
+  emulator::mma(d[0], a, b[0], N, std::is_same_v<T, bf16>, file, line);
+}
+
+// math.cuh. Better than the hardware's approximations, within whose errors the tests' tolerances lie.
+inline float ex2_approx(float x) { return emulator::flush(exp2f(emulator::flush(x))); }
+inline float lg2_approx(float x) { return log2f(emulator::flush(x)); }
+inline float rcp_approx(float x) { return emulator::flush(1.0f / emulator::flush(x)); }
+inline float tanh_approx(float x) { return tanhf(x); }
+
+// convert.cuh
+inline uint32_t as_bits(float x) { return emulator::float_bits(x); }
+inline float as_float(uint32_t bits) { return emulator::bits_float(bits); }
+template <class T>
+uint32_t pack(float first, float second) {
+  if constexpr (std::is_same_v<T, bf16>) {
+    return emulator::float_to_bf16(first) | (uint32_t)emulator::float_to_bf16(second) << 16;
+  } else {
+    static_assert(std::is_same_v<T, f16>, "bf16 or f16");
+    return emulator::float_to_f16(first) | (uint32_t)emulator::float_to_f16(second) << 16;
+  }
+}
+template <class T>
+float2 unpack(uint32_t two) {
+  const uint16_t first = (uint16_t)two, second = (uint16_t)(two >> 16);
+  if constexpr (std::is_same_v<T, bf16>) {
+    return {emulator::bf16_to_float(first), emulator::bf16_to_float(second)};
+  } else {
+    static_assert(std::is_same_v<T, f16>, "bf16 or f16");
+    return {emulator::f16_to_float(first), emulator::f16_to_float(second)};
+  }
+}
+inline uint32_t e4m3x2_to_f16x2(uint16_t two) {
+  return emulator::e4m3_to_f16((uint8_t)two) | (uint32_t)emulator::e4m3_to_f16((uint8_t)(two >> 8)) << 16;
+}
+
+// launch.cuh
+template <class... Parameters>
+cudaError_t allow_shared(void (*kernel)(Parameters...), size_t shared_bytes) {
+  return cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes);
+}
+template <class... Parameters, class... Arguments>
+cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared_bytes, cudaStream_t stream,
+                   Arguments... arguments) {
+  auto body = [kernel, values = std::tuple<Parameters...>(arguments...)] { std::apply(kernel, values); };
+  return emulator::enqueue_launch((const void *)kernel, grid, threads, shared_bytes, stream, body);
+}
+
+}  // namespace spindle::prim
+
+#undef EMULATOR_HERE
+
+#endif

@@ -1,0 +1,54 @@
+// What emulated primitives call. Each takes the place in the kernel that called it.
+#ifndef EMULATOR_PRIM_RUNTIME_H
+#define EMULATOR_PRIM_RUNTIME_H
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+
+#include "cuda_runtime_api.h"
+
+namespace emulator {
+
+// thread, block
+int thread_index();
+int block_threads();
+dim3 block_index();
+dim3 grid_size();
+void *shared_memory(size_t bytes, const char *file, int line);  // checks that so much was asked for
+uint32_t shared_address(const void *object, const char *file, int line);
+
+// barriers
+void barrier(int id, int threads, bool waits, const char *file, int line);  // threads 0: all
+void sync_warp(uint32_t mask, const char *file, int line);
+
+// votes and shuffles
+uint32_t shuffle(uint32_t value, int from, uint32_t mask, const char *file, int line);
+uint32_t ballot(bool predicate, uint32_t mask, const char *file, int line);
+
+// memory
+void load_shared(uint32_t address, void *to, uint32_t bytes, const char *file, int line);
+void store_shared(uint32_t address, const void *from, uint32_t bytes, const char *file, int line);
+void load_global(const void *address, void *to, size_t bytes, bool constant, const char *file, int line);
+void store_global(void *address, const void *from, size_t bytes, const char *file, int line);
+void fence_device();
+// old = *address; *address = change(old, operand)
+uint32_t atomic(uint32_t *address, uint32_t operand, uint32_t (*change)(uint32_t old, uint32_t operand), const char *file,
+                int line);
+
+// cp.async
+void copy(uint32_t to, const void *from, int bytes, int from_bytes, const char *file, int line);
+void commit_copies();
+void wait_copies(int pending);  // -1: all, committed or not
+
+// matrices: `each` matrices of `count` registers from each row address; d += a b[i]
+void ldmatrix(uint32_t *r, const uint32_t *rows, int each, int count, bool trans, const char *file, int line);
+void mma(float *d, const uint32_t *a, const uint32_t *b, int each, bool is_bf16, const char *file, int line);
+
+// Runs the body as every thread of the grid, in stream order. `kernel` identifies it.
+cudaError_t enqueue_launch(const void *kernel, dim3 grid, int threads, size_t shared_bytes, cudaStream_t stream,
+                           std::function<void()> body);
+
+}  // namespace emulator
+
+#endif
