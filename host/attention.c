@@ -64,5 +64,6 @@ spindle_status spindle_attention(const spindle_plan *plan, const spindle_attenti
   SPINDLE__TRY(check_numbers(&a, plan->shape.head_dim_qk));
   SPINDLE__TRY(check_weights(plan, &a));
   SPINDLE__TRY(check_tensors(plan, &a));
+  if (a.q_rows == 0) return SPINDLE_OK;
   return plan->context->backend->attention(plan, &a, stream);
 }

@@ -40,8 +40,8 @@ static spindle_status check_tensors(spindle_combine_args *a, bool scale_only) {
   if (!a->part_lse.data) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "args.part_lse.data is NULL");
   SPINDLE__TRY(spindle__check_lse("args.part_lse", &a->part_lse, 1, a->rows, a->num_q_heads, &in[1]));
   SPINDLE__TRY(spindle__check_lse("args.lse", &a->lse, 1, a->rows, a->num_q_heads, &out[1]));
-  SPINDLE__TRY(spindle__check_integer("args.part_o_stride", a->part_o_stride, o_parts > 1 ? 1 : 0, (int64_t)1 << 48));
-  SPINDLE__TRY(spindle__check_integer("args.part_lse_stride", a->part_lse_stride, a->parts > 1 ? 1 : 0, (int64_t)1 << 48));
+  SPINDLE__TRY(spindle__check_integer("args.part_o_stride", a->part_o_stride, o_parts > 1 ? 1 : 0, (int64_t)1 << 44));
+  SPINDLE__TRY(spindle__check_integer("args.part_lse_stride", a->part_lse_stride, a->parts > 1 ? 1 : 0, (int64_t)1 << 44));
   if (o_parts > 1 && (size_t)a->part_o_stride * element % 16)
     return spindle__fail(SPINDLE_MISALIGNED, "args.part_o_stride is %lld elements, must be a multiple of 16 bytes",
                          (long long)a->part_o_stride);

@@ -28,11 +28,18 @@ static spindle_status check_stride(const char *name, const char *field, int64_t 
   return SPINDLE_OK;
 }
 
+/* count stride, at most FAR, and -1 for a negative stride: strides are the caller's, so a plain product could overflow. */
+#define FAR ((int64_t)1 << 58)
+static int64_t times(int64_t count, int64_t stride) {
+  if (stride <= 0) return stride < 0 ? -1 : 0;
+  return count > FAR / stride ? FAR : count * stride;
+}
+
 /* Whole elements between the first and one past the last of a strided box. */
 static int64_t span(int64_t outer, int64_t outer_stride, int64_t rows, int64_t row_stride, int64_t heads, int64_t head_stride,
                     int64_t dim) {
   if (outer <= 0 || rows <= 0) return 0;
-  return (outer - 1) * outer_stride + (rows - 1) * row_stride + (heads - 1) * head_stride + dim;
+  return times(outer - 1, outer_stride) + times(rows - 1, row_stride) + times(heads - 1, head_stride) + dim;
 }
 
 static spindle__extent extent_of(const char *name, const void *data, int64_t elements, size_t element) {
@@ -49,7 +56,7 @@ spindle_status spindle__check_rows(const char *name, spindle_rows *t, int32_t dt
   }
   SPINDLE__TRY(check_base(name, t->data, ALIGNMENT));
   if (!t->head) t->head = dim;
-  if (!t->row) t->row = heads * t->head;
+  if (!t->row) t->row = times(heads, t->head);
   /* Heads may lie outside rows ([heads][rows][dim]) or inside them. */
   SPINDLE__TRY(check_stride(name, "head", t->head, heads, dim, element));
   SPINDLE__TRY(check_stride(name, "row", t->row, rows, dim, element));
@@ -63,8 +70,8 @@ spindle_status spindle__check_cache(const char *name, spindle_cache *t, int32_t 
   size_t element = spindle__dtype_bytes(dtype);
   SPINDLE__TRY(check_base(name, t->data, ALIGNMENT));
   if (!t->head) t->head = dim;
-  if (!t->row) t->row = heads * t->head;
-  if (!t->page) t->page = page_rows * t->row;
+  if (!t->row) t->row = times(heads, t->head);
+  if (!t->page) t->page = times(page_rows, t->row);
   SPINDLE__TRY(check_stride(name, "head", t->head, heads, dim, element));
   SPINDLE__TRY(check_stride(name, "row", t->row, page_rows, dim, element));
   SPINDLE__TRY(check_stride(name, "page", t->page, pages, dim, element));
