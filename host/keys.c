@@ -25,7 +25,7 @@ static void entry_span(const spindle_batch *b, const spindle__request *r, int64_
   *end = b->page_size;
   if (b->page_span) {
     uint32_t span = b->page_span[r->first_entry + e];
-    *first = span & 0xffff;
+    *first = spindle__min(span & 0xffff, b->page_size);
     *end = spindle__min(span >> 16, b->page_size);
   }
   if (e == r->num_entries - 1) *end = spindle__min(*end, r->last_end);
@@ -39,7 +39,7 @@ static int64_t num_slots(const spindle_batch *b, const spindle__request *r) {
 static int64_t entry_last_index(const spindle_batch *b, const spindle__request *r, int64_t e) {
   int64_t first, end;
   entry_span(b, r, e, &first, &end);
-  return index_of(b, r, e * b->page_size + spindle__max(end - 1, first));
+  return index_of(b, r, e * b->page_size + spindle__min(spindle__max(end - 1, first), b->page_size - 1));
 }
 
 /* The first slot number whose index is >= j, by bisection; inside the entry it may still be invalid. */

@@ -114,7 +114,11 @@ bool spindle__ref_next_key(spindle__ref_keys *keys, spindle__ref_key *key) {
     int64_t slot_number = (keys->entry - keys->first_entry) * batch->page_size + offset;
     int64_t page = at_least_0(batch->pages[keys->entry]);
     key->index = shard_index(batch, slot_number) + request->kv_index;
-    if (batch->page_index) key->index = batch->page_index[keys->entry] + offset;
+    if (batch->page_index) { /* clamped: what a table holds must not overflow */
+      int64_t index = batch->page_index[keys->entry];
+      index = index < SPINDLE__MAX_INDEX ? index : SPINDLE__MAX_INDEX;
+      key->index = (index > -SPINDLE__MAX_INDEX ? index : -SPINDLE__MAX_INDEX) + offset;
+    }
     key->page = page < batch->num_pages ? page : batch->num_pages - 1;
     key->row = offset;
   }
