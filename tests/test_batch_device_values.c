@@ -208,6 +208,28 @@ Test(batch_device_values, page_tables_out_of_range_are_named_and_clamped) {
   }
 }
 
+/* A plan's bound may be larger than the tensors of one run: rows from q_rows on are neither read nor written. */
+Test(batch_device_values, rows_beyond_the_tensors_are_left_alone) {
+  for (int32_t backend = SPINDLE_BACKEND_CPU; backend <= SPINDLE_BACKEND_REFERENCE; backend++) {
+    step s = make_step(backend, false);
+    for (int32_t rows = 0; rows <= 15; rows++) {
+      size_t bytes = (size_t)rows * HEADS * DIM * sizeof(float);
+      void *q = test_memory(bytes), *o = test_memory(bytes);
+      memset(q, 0, bytes);
+      spindle_attention_args a = s.args;
+      a.q_rows = rows;
+      a.q.data = q;
+      a.o.data = o;
+      test_ok(spindle_plan_prepare(s.plan, s.positions, &s.batch, s.state, s.state_bytes, NULL));
+      test_ok(spindle_attention(s.plan, &a, NULL));
+      for (int32_t x = 0; x < rows * HEADS * DIM; x++) cr_assert_eq(((float *)o)[x], 0);
+      free(q);
+      free(o);
+    }
+    free_step(&s);
+  }
+}
+
 /* Anything at all may lie in device memory. */
 static void scribble(test_random *r, void *array, size_t bytes) {
   unsigned char *at = array;
