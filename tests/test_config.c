@@ -145,6 +145,42 @@ Test(config, falcon_adds_alibi_before_it_scales) {
   cr_expect_eq(layer.position.rope, SPINDLE_ROPE_NONE);
 }
 
+Test(config, thetas_of_older_files) {
+  cr_expect_eq(
+      layer_in("{\"model_type\": \"dbrx\", \"attn_config\": {\"kv_n_heads\": 8, \"rope_theta\": 5e5}}", 0).position.rope_theta,
+      5e5);
+  cr_expect_eq(
+      layer_in("{\"model_type\": \"gemma3_text\", \"rope_local_base_freq\": 3, \"rope_theta\": 7}", 0).position.rope_theta, 3);
+  cr_expect_eq(
+      layer_in("{\"model_type\": \"gemma3_text\", \"rope_local_base_freq\": 3, \"rope_theta\": 7}", 5).position.rope_theta, 7);
+  cr_expect_eq(layer_in("{\"model_type\": \"modernbert-decoder\", \"global_rope_theta\": 3}", 0).position.rope_theta, 3);
+  cr_expect_eq(layer_in("{\"model_type\": \"modernbert-decoder\", \"local_rope_theta\": 4}", 1).position.rope_theta, 4);
+  cr_expect_eq(layer_in(LLAMA ", \"rope_theta\": [1, 2, 3, 4]}", 2).position.rope_theta, 3);
+  cr_expect_eq(layer_in("{\"model_type\": \"gptj\", \"rope_theta\": 7}", 0).position.rope_theta, 10000);
+}
+
+Test(config, layer_thetas_of_zero_do_not_rotate) {
+  cr_expect_eq(
+      layer_in("{\"model_type\": \"granite_swa\", " BASE ", \"num_key_value_heads\": 8, \"layer_rope_theta\": [5, 0, 6, 0]}", 1)
+          .position.rope,
+      SPINDLE_ROPE_NONE);
+  cr_expect_eq(
+      layer_in("{\"model_type\": \"granite_swa\", " BASE ", \"num_key_value_heads\": 8, \"layer_rope_theta\": [5, 0, 6, 0]}", 2)
+          .position.rope_theta,
+      6);
+}
+
+Test(config, a_model_may_write_rope_dim_and_mscale) {
+  spindle_config_layer layer = layer_in("{\"model_type\": \"minimax_m2\", \"rotary_dim\": 64}", 0);
+  cr_expect_eq(layer.shape.rotary_dim, 64);
+  layer = layer_in(
+      "{\"model_type\": \"phimoe\", \"rope_scaling\": {\"type\": \"longrope\", \"short_mscale\": 1.5, \"long_mscale\": 1.5,"
+      "\"original_max_position_embeddings\": 4096, \"short_factor\": [1, 1], \"long_factor\": [2, 2]}, \"head_dim\": 4,"
+      "\"max_position_embeddings\": 131072}",
+      0);
+  cr_expect_eq(layer.position.attention_factor, 1.5);
+}
+
 Test(config, layers_without_attention) {
   spindle_config *config =
       parsed("{\"model_type\": \"jamba\", \"num_hidden_layers\": 8, \"attn_layer_period\": 4, \"attn_layer_offset\": 1}");
@@ -160,7 +196,8 @@ Test(config, letters_name_layers) {
   cr_expect_eq(spindle_config_num_layers(config), 4);
   cr_expect_eq(layer_of(config, 2).has_attention, 1);
   spindle_config_destroy(config);
-  config = parsed("{\"model_type\": \"exaone4\", " BASE ", \"num_key_value_heads\": 8, \"sliding_window\": 8, \"sliding_window_pattern\": \"LG\"}");
+  config = parsed("{\"model_type\": \"exaone4\", " BASE
+                  ", \"num_key_value_heads\": 8, \"sliding_window\": 8, \"sliding_window_pattern\": \"LG\"}");
   cr_expect_eq(layer_of(config, 0).position.window_left, 8);
   cr_expect_eq(layer_of(config, 1).position.window_left, 0);
   cr_expect_eq(layer_of(config, 1).position.rope, SPINDLE_ROPE_NONE);

@@ -13,26 +13,31 @@ static int rotates(spindle__reader *r, const spindle__family *f, const spindle_c
   return !(f->flags & FAMILY_NOPE_FULL && spindle__is_full(layer));
 }
 
+/* The older key that a file may use for this kind of layer; NULL: absent. */
+static const cJSON *older_theta(const spindle__reader *r, const spindle__family *f, int full) {
+  const cJSON *const *of = r->values.of;
+  const cJSON *dbrx = spindle__member(of[KEY_ATTN_CONFIG], "rope_theta");
+  if (f->local_theta != 0 && !full) return of[KEY_ROPE_LOCAL_BASE] ? of[KEY_ROPE_LOCAL_BASE] : of[KEY_LOCAL_ROPE_THETA];
+  if (f->flags & FAMILY_SCALED_FULL && !full) return NULL;
+  if (of[KEY_GLOBAL_ROPE_THETA]) return of[KEY_GLOBAL_ROPE_THETA];
+  if (of[KEY_ROTARY_EMB_BASE]) return of[KEY_ROTARY_EMB_BASE];
+  if (f->flags & (FAMILY_NO_LEGACY | FAMILY_SCALED_BOTH)) return NULL;
+  return dbrx ? dbrx : of[KEY_ROPE_THETA];
+}
+
+/* Whoever says it first: a list with one entry a layer, the set of parameters, an older key, the family. */
 static double theta_of(spindle__reader *r, const spindle__family *f, const spindle_config_layer *layer,
                        const spindle__rope_source *source) {
-  static const double lo = 1e-3, hi = SPINDLE__CONFIG_MAX_LENGTH;
-  const cJSON *own = spindle__rope_field(source, "rope_theta"), *list = NULL;
-  int full = spindle__is_full(layer), legacy = !(f->flags & FAMILY_NO_LEGACY);
+  const cJSON *item = NULL;
+  int full = spindle__is_full(layer);
   double theta = full || f->local_theta == 0 ? f->theta : f->local_theta;
-  spindle__key local = r->values.of[KEY_ROPE_LOCAL_BASE] ? KEY_ROPE_LOCAL_BASE : KEY_LOCAL_ROPE_THETA;
   if (theta == 0) theta = 10000;
   if (f->flags & FAMILY_FIXED_THETA) return theta;
-  if (!(f->flags & FAMILY_THETA_FLAG)) list = spindle__of_layer(r, r->values.of[KEY_LAYER_ROPE_THETA], "layer_rope_theta");
-  if (!list && legacy) list = spindle__of_layer(r, r->values.of[KEY_ROPE_THETA], "rope_theta");
-  if (list) return spindle__number(r, list, "rope_theta", lo, hi, theta);
-  if (own) return spindle__number(r, own, "rope_theta", lo, hi, theta);
-  if (f->local_theta != 0 && !full) return spindle__key_number(r, local, lo, hi, theta);
-  if (f->flags & FAMILY_SCALED_FULL && !full && f->local_theta == 0) return theta;
-  if (r->values.of[KEY_GLOBAL_ROPE_THETA]) return spindle__key_number(r, KEY_GLOBAL_ROPE_THETA, lo, hi, theta);
-  if (r->values.of[KEY_ROTARY_EMB_BASE]) return spindle__key_number(r, KEY_ROTARY_EMB_BASE, lo, hi, theta);
-  if (!legacy || f->flags & FAMILY_SCALED_BOTH) return theta;
-  own = spindle__member(r->values.of[KEY_ATTN_CONFIG], "rope_theta"); /* DBRX */
-  return spindle__number(r, own ? own : r->values.of[KEY_ROPE_THETA], "rope_theta", lo, hi, theta);
+  if (!(f->flags & FAMILY_THETA_FLAG)) item = spindle__of_layer(r, r->values.of[KEY_LAYER_ROPE_THETA], "layer_rope_theta");
+  if (!item && !(f->flags & FAMILY_NO_LEGACY)) item = spindle__of_layer(r, r->values.of[KEY_ROPE_THETA], "rope_theta");
+  if (!item) item = spindle__rope_field(source, "rope_theta");
+  if (!item) item = older_theta(r, f, full);
+  return spindle__number(r, item, "rope_theta", 1e-3, SPINDLE__CONFIG_MAX_LENGTH, theta);
 }
 
 static double partial_of(spindle__reader *r, const spindle__family *f, const spindle_config_layer *layer,
