@@ -82,6 +82,9 @@ emulator_work emulator_work_done(void);
 /* 1 in a program whose kernels are compiled to show every plain access (the check build). */
 int emulator_sees_plain_accesses(void);
 
+/* 0 where another sanitizer takes faults: they end the program then. */
+int emulator_catches_faults(void);
+
 #ifdef __cplusplus
 }
 #endif

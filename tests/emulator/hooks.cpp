@@ -27,7 +27,7 @@ static void access(const void *pointer, size_t bytes, bool write, const void *pc
   Block &block = *fiber->block;
   ++block.work.plain_accesses;
   const Site site = {nullptr, 0, pc};
-  if ((size_t)(p - block.arena) < ARENA_BYTES) {
+  if ((size_t)(p - block.arena + ARENA_BYTES) < 3 * (size_t)ARENA_BYTES) {  // with the guards on both sides
     shared_access(fiber, (uint32_t)(p - block.arena), (uint32_t)bytes, write, site);
   } else if (find_allocation(p)) {
     if (!global_valid(fiber, p, bytes, 1, site, write ? "a store" : "a load")) return;
@@ -64,7 +64,8 @@ void __tsan_vptr_read(void **) {}
     emulator::access(p, n, true, PC);                                           \
   }
 HOOKS(1)
-HOOKS(2) HOOKS(4) HOOKS(8) HOOKS(16)
+HOOKS(2)
+HOOKS(4) HOOKS(8) HOOKS(16)
 #undef HOOKS
     void __tsan_read_range(void *p, size_t n) {
   emulator::access(p, n, false, PC);

@@ -182,8 +182,7 @@ cudaError_t cudaDeviceSynchronize(void) {
 
 cudaError_t cudaMalloc(void **pointer, size_t bytes) {
   GUARD;
-  const cudaError_t error = synchronous_call();
-  if (error) return status(error);
+  if (any_capture()) return status(cudaErrorStreamCaptureUnsupported);
   *pointer = bytes ? allocate(bytes, device) : nullptr;
   return status(*pointer || !bytes ? cudaSuccess : cudaErrorMemoryAllocation);
 }
@@ -233,9 +232,7 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
   return status(error);
 }
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind) {
-  GUARD;
-  const cudaError_t error = synchronous_call();
-  return error ? status(error) : cudaMemcpyAsync(to, from, bytes, kind, nullptr);
+  return cudaMemcpyAsync(to, from, bytes, kind, nullptr);
 }
 cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream) {
   GUARD;

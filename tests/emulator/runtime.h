@@ -23,6 +23,7 @@ int stream_device(cudaStream_t stream);
 // stream.cpp. Tasks of a stream run in order, at once or when somebody waits, or are recorded.
 cudaError_t enqueue(cudaStream_t stream, Task task);
 bool is_capturing(cudaStream_t stream);
+bool any_capture();
 cudaError_t synchronous_call();  // what waits for the device: refused under capture, else all streams are drained
 
 }  // namespace emulator

@@ -291,3 +291,11 @@ void run_grid(const Launch &launch) {
 }
 
 }  // namespace emulator
+
+int emulator_catches_faults(void) {
+#ifdef EMULATOR_ASAN
+  return 0;
+#else
+  return 1;
+#endif
+}

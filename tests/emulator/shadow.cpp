@@ -23,7 +23,7 @@ void acquire(Fiber *fiber, const uint32_t *clock, const uint32_t *fenced) {
 
 bool shared_valid(Fiber *fiber, uint32_t address, uint32_t bytes, uint32_t align, Site site, const char *what) {
   const Block &block = *fiber->block;
-  const long offset = (long)address - (long)block.shared_begin;
+  const long offset = (long)(int32_t)address - (long)block.shared_begin;
   if (address % align) {
     report(EMULATOR_ALIGNMENT, site, "%s: shared memory offset %ld is no multiple of %u", what, offset, align);
     return false;

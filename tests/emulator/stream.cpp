@@ -70,6 +70,8 @@ cudaError_t enqueue(cudaStream_t stream, Task task) {
   return cudaSuccess;
 }
 
+bool any_capture() { return captures > 0; }
+
 cudaError_t synchronous_call() {
   if (captures) return cudaErrorStreamCaptureUnsupported;
   drain_all(false);
