@@ -115,8 +115,7 @@ typedef struct spindle__cpu_task {
   int32_t *lo, *hi;
   double rate[SPINDLE__MAX_PAIRS]; /* xPos: log2 of what a pair decays by per token of distance */
   int64_t xpos_keys;               /* keys that share one centre of decay; 0: no decay */
-  const spindle__cpu_keys *keys, *next_keys; /* the tile at work, and the one after it or NULL */
-  spindle__cpu_keys tiles[2];
+  spindle__cpu_keys keys; /* of the tile at work */
 } spindle__cpu_task;
 
 spindle_status spindle__cpu_attention(const spindle_plan *plan, const spindle_attention_args *args, spindle_stream stream);

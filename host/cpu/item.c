@@ -54,17 +54,17 @@ bool spindle__cpu_next_unit(const spindle__cpu_task *t, spindle__cpu_unit *u) {
 /* Turns the tile's cos and sin into t->c and t->sn; false if keys are read as they lie. */
 static bool turn_keys(spindle__cpu_task *t, const spindle__map *map, int64_t centre) {
   const spindle__cpu_kernels *kernels = t->run->kernels;
-  int32_t count = t->keys->count, pairs = t->run->layout.channels.pairs_padded;
+  int32_t count = t->keys.count, pairs = t->run->layout.channels.pairs_padded;
   int64_t at[SPINDLE__CPU_TILE_KEYS];
   const uint64_t *step, *offset;
   spindle__cpu_phases(&t->r->resolved, map, &step, &offset);
   if (t->run->plan->shape.key_state == SPINDLE_KEYS_ROTATED || (!step && !t->xpos_keys)) return false;
-  for (int32_t x = 0; x < count; x++) at[x] = spindle__map_at(map, t->keys->index[x]);
+  for (int32_t x = 0; x < count; x++) at[x] = spindle__map_at(map, t->keys.index[x]);
   kernels->cos_sin(at, count, step ? step : t->r->resolved.step, offset, pairs, t->c, t->sn);
   if (t->xpos_keys) {
     double rate[SPINDLE__MAX_PAIRS];
     for (int32_t p = 0; p < pairs; p++) rate[p] = -t->rate[p];
-    for (int32_t x = 0; x < count; x++) at[x] = t->keys->index[x] - centre;
+    for (int32_t x = 0; x < count; x++) at[x] = t->keys.index[x] - centre;
     kernels->decay(at, count, rate, pairs, t->c, t->sn);
   }
   return true;
@@ -74,30 +74,10 @@ static bool turn_keys(spindle__cpu_task *t, const spindle__map *map, int64_t cen
 static spindle__cpu_rows rows_of(const spindle__cpu_task *t, const spindle_cache *cache, int32_t kv_head) {
   int32_t dtype = t->run->plan->shape.kv_dtype;
   bool k = cache == &t->run->args->k;
-  spindle__cpu_rows rows = {.dtype = dtype, .count = t->keys->count, .offset = k ? t->keys->k_offset : t->keys->v_offset};
+  spindle__cpu_rows rows = {.dtype = dtype, .dim = k ? t->run->plan->shape.head_dim_qk : t->run->plan->shape.head_dim_v,
+                            .count = t->keys.count, .offset = k ? t->keys.k_offset : t->keys.v_offset};
   rows.data = (const char *)cache->data + kv_head * cache->head * (int64_t)spindle__dtype_bytes(dtype);
   return rows;
-}
-
-/* What K's rows fetch ahead are V's; what V's fetch are K's of the next unit, or of the first unit of the next tile. */
-static void look_ahead(const spindle__cpu_task *t, const spindle__cpu_unit *u, spindle__cpu_rows *k, spindle__cpu_rows *v) {
-  const spindle__cpu_keys *keys = t->keys;
-  const spindle_attention_args *args = t->run->args;
-  const spindle_shape *shape = &t->run->plan->shape;
-  spindle__cpu_unit next = *u;
-  int32_t bytes = (int32_t)spindle__dtype_bytes(shape->kv_dtype);
-  k->ahead = v->data;
-  k->ahead_offset = v->offset;
-  k->ahead_count = v->count;
-  k->ahead_bytes = shape->head_dim_v * bytes;
-  if (!spindle__cpu_next_unit(t, &next)) {
-    keys = t->next_keys;
-    next.kv_head = t->item.h0 / t->run->layout.schedule.group;
-  }
-  v->ahead = (const char *)args->k.data + next.kv_head * args->k.head * bytes;
-  v->ahead_offset = keys ? keys->k_offset : NULL;
-  v->ahead_count = keys ? keys->count : 0;
-  v->ahead_bytes = shape->head_dim_qk * bytes;
 }
 
 static void attend_unit(spindle__cpu_task *t, const spindle__cpu_unit *u, bool turned) {
@@ -108,8 +88,9 @@ static void attend_unit(spindle__cpu_task *t, const spindle__cpu_unit *u, bool t
   spindle__cpu_tile tile = {
       .rows = t->item.rows * u->heads, .group = u->heads, .depth = shape->head_dim_qk, .values = shape->head_dim_v, .o_stride = y->o_stride};
   tile.q = t->q + (int64_t)u->base * t->q_stride;
-  tile.k = t->few ? NULL : t->k;
+  tile.k = t->k;
   tile.v = t->v;
+  tile.v_rows = t->few ? &v : NULL;
   tile.s = t->s;
   tile.o = t->sums.o + (int64_t)u->base * y->o_stride;
   tile.m = t->sums.m + u->base;
@@ -122,23 +103,22 @@ static void attend_unit(spindle__cpu_task *t, const spindle__cpu_unit *u, bool t
     tile.bias = t->bias;
     tile.bias_stride = y->bias_stride;
     tile.bias_shift = t->item.rows - 1;
-    tile.bias_column = t->keys->contiguous ? NULL : t->keys->column;
+    tile.bias_column = t->keys.contiguous ? NULL : t->keys.column;
   }
-  look_ahead(t, u, &k, &v);
-  if (t->few) run->kernels->score_keys(&y->channels, &k, turned ? t->c : NULL, t->sn, tile.q, tile.rows, t->s);
-  else run->kernels->pack_keys(&y->channels, &k, turned ? t->c : NULL, t->sn, t->k);
-  tile.v_finite = run->kernels->pack_values(&v, shape->head_dim_v, t->v);
+  if (t->few) {
+    run->kernels->score_keys(&y->channels, &k, turned ? t->c : NULL, t->sn, tile.q, tile.rows, t->s);
+  } else {
+    run->kernels->pack_keys(&y->channels, &k, turned ? t->c : NULL, t->sn, t->k);
+    tile.v_finite = run->kernels->pack_values(&v, t->v);
+  }
   run->kernels->attend(&tile);
 }
 
 /* Keys [j0, j1) of a segment, under one centre of decay. */
 static void walk_keys(spindle__cpu_task *t, const spindle__segment *segment, int64_t j0, int64_t j1, int64_t centre) {
   spindle__cpu_key_reader reader = spindle__cpu_read_keys(t, j0, j1);
-  bool packed = false, more = spindle__cpu_next_tile(&reader, &t->tiles[0]);
-  for (int32_t at = 0; more; at = !at) {
-    t->keys = &t->tiles[at];
-    more = spindle__cpu_next_tile(&reader, &t->tiles[!at]);
-    t->next_keys = more ? &t->tiles[!at] : NULL;
+  bool packed = false;
+  while (spindle__cpu_next_tile(&reader, &t->keys)) {
     if (!spindle__cpu_visible(t, segment)) continue;
     if (!packed) spindle__cpu_pack_queries(t, segment, centre);
     packed = true;

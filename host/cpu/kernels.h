@@ -29,14 +29,11 @@ typedef struct spindle__cpu_channels {
   int32_t staged;      /* floats of a staged row, and of slack after it */
 } spindle__cpu_channels;
 
-/* Rows of storage: row c at data + element offset[c], of the dtype. `ahead`: likewise what will be read next, to be fetched meanwhile. */
+/* Rows of storage: row c, of `dim` numbers of the dtype, at data + element offset[c]. */
 typedef struct spindle__cpu_rows {
   const char *data;
-  int32_t dtype, count;
+  int32_t dtype, dim, count;
   const int64_t *offset;
-  const char *ahead;
-  const int64_t *ahead_offset;
-  int32_t ahead_count, ahead_bytes;
 } spindle__cpu_rows;
 
 /* One key tile against the packed rows of one KV head. Row p of `rows` is query head p % group of index row p / group. */
@@ -44,7 +41,8 @@ typedef struct spindle__cpu_tile {
   int32_t rows, group, depth, values; /* values: head_dim_v */
   int32_t o_stride;
   const float *q;     /* [rows][depth], scaled so that q k is the score in units of log 2 (or tanh's argument, under a softcap) */
-  const float *k, *v; /* packed; k NULL: s holds the scores already */
+  const float *k, *v; /* packed, or few rows: */
+  const spindle__cpu_rows *v_rows; /* s holds the scores already, values are read from storage; else NULL */
   float *s;           /* [rows][SPINDLE__CPU_TILE_KEYS] */
   float *o;           /* [rows][o_stride], not yet divided by l */
   float *m, *l;       /* running maximum (log 2) and sum */
@@ -80,7 +78,7 @@ typedef struct spindle__cpu_kernels {
   void (*score_keys)(const spindle__cpu_channels *ch, const spindle__cpu_rows *keys, const float *c, const float *s, const float *q,
                      int32_t rows, float *scores);
   /* Returns 1 if all values are finite. */
-  int32_t (*pack_values)(const spindle__cpu_rows *values, int32_t dim, float *packed);
+  int32_t (*pack_values)(const spindle__cpu_rows *values, float *packed);
 
   /* out[x] = bias in units of log 2 at distance |first - x|, for x in [0, count). */
   void (*bias)(int32_t kind, float a, float p, int64_t first, int32_t count, float *out);

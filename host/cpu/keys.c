@@ -59,7 +59,7 @@ static int32_t column_of(const spindle__cpu_keys *keys, int64_t j) {
 }
 
 bool spindle__cpu_visible(spindle__cpu_task *t, const spindle__segment *segment) {
-  const spindle__cpu_keys *keys = t->keys;
+  const spindle__cpu_keys *keys = &t->keys;
   bool any = false;
   memset(t->lo, 0, (size_t)t->item.rows * sizeof *t->lo);
   memset(t->hi, 0, (size_t)t->item.rows * sizeof *t->hi);
@@ -79,7 +79,7 @@ bool spindle__cpu_visible(spindle__cpu_task *t, const spindle__segment *segment)
 
 void spindle__cpu_fill_bias(spindle__cpu_task *t, const spindle__cpu_unit *u) {
   const spindle__cpu_run *run = t->run;
-  const spindle__cpu_keys *keys = t->keys;
+  const spindle__cpu_keys *keys = &t->keys;
   int64_t first = t->i1 - 1 - keys->index[0];
   int32_t span = (int32_t)(keys->index[keys->count - 1] - keys->index[0]) + 1;
   for (int32_t x = 0; x < u->heads; x++) {

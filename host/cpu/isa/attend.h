@@ -4,6 +4,7 @@
 
 #include <math.h>
 
+#include "few.h"
 #include "gemm.h"
 
 #define TILE SPINDLE__CPU_TILE_KEYS
@@ -126,8 +127,12 @@ static void attend(const spindle__cpu_tile *t) {
   panel panels[SPINDLE__CPU_MAX_ROWS];
   float alpha[SPINDLE__CPU_MAX_ROWS];
   int32_t num_panels = make_panels(t, MAX_ROWS, panels);
-  if (t->k) scores(t, panels, num_panels);
+  if (!t->v_rows) scores(t, panels, num_panels);
   for (int32_t n = 0; n < num_panels; n++) softmax(t, &panels[n], alpha + panels[n].row);
+  if (t->v_rows) {
+    few_values(t, alpha);
+    return;
+  }
   if (!t->v_finite) num_panels = make_panels(t, 1, panels); /* 0 * NaN: each row multiplies its own columns only */
   values(t, panels, num_panels, alpha);
 }

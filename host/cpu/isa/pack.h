@@ -38,11 +38,13 @@ static void transpose(const float *in, int32_t in_stride, int32_t count, float *
   }
 }
 
-/* Fetches into L2 what will be read after this call: row r of what comes next while row r of this is at work. */
+#define ROWS_AHEAD 8 /* about the latency of memory: 4 KB of float rows of 128 */
+
+/* Rows are read in halves and by blocks of channels, which hardware does not see to be one stream: fetch whole rows, in order. */
 ALWAYS_INLINE void fetch_ahead(const spindle__cpu_rows *rows, int32_t r) {
-  if (r >= rows->ahead_count) return;
-  const char *p = rows->ahead + rows->ahead_offset[r] * size_of(rows->dtype);
-  for (int32_t x = 0; x < rows->ahead_bytes; x += 64) __builtin_prefetch(p + x, 0, 2);
+  if (r + ROWS_AHEAD >= rows->count) return;
+  const char *p = rows->data + rows->offset[r + ROWS_AHEAD] * size_of(rows->dtype);
+  for (int32_t x = 0; x < rows->dim * size_of(rows->dtype); x += 64) __builtin_prefetch(p + x);
 }
 
 /* Floats of WIDTH staged rows. Padding stays 0: it is multiplied. */
@@ -84,77 +86,40 @@ static void pack_keys(const spindle__cpu_channels *ch, const spindle__cpu_rows *
   WITH_DTYPE(keys->dtype, pack_keys_as, ch, keys, c, s, packed)
 }
 
-/* ---- Few query rows: products with staged keys, nothing is transposed ---- */
-
-/* Lane r becomes the sum of x[r]'s lanes. */
-ALWAYS_INLINE vf sum_each(vf *x) {
-#pragma GCC unroll 4
-  for (int count = WIDTH / 2; count; count /= 2)
-#pragma GCC unroll 8
-    for (int i = 0; i < count; i++) x[i] = ZIP_LOW(x[i], x[i + count]) + ZIP_HIGH(x[i], x[i + count]);
-  return x[0];
-}
-
-/* One query row against WIDTH staged keys. Four keys at a time: their loads share the query's. */
-ALWAYS_INLINE vf dot_keys(const float *q, const float *staged, int32_t stride, int32_t depth) {
-  vf sum[WIDTH];
-#pragma GCC unroll 4
-  for (int r = 0; r < WIDTH; r += 4) {
-    const float *k = staged + r * stride;
-    vf a = {0}, b = {0}, c = {0}, d = {0};
-    for (int32_t x = 0; x < depth; x += WIDTH) {
-      vf y = load(q + x);
-      a += y * load(k + x);
-      b += y * load(k + stride + x);
-      c += y * load(k + 2 * stride + x);
-      d += y * load(k + 3 * stride + x);
-    }
-    sum[r] = a;
-    sum[r + 1] = b;
-    sum[r + 2] = c;
-    sum[r + 3] = d;
-  }
-  return sum_each(sum);
-}
-
-ALWAYS_INLINE void score_keys_as(const spindle__cpu_channels *ch, const spindle__cpu_rows *keys, const float *c, const float *s, const float *q,
-                                 int32_t rows, float *scores, const int32_t dtype) {
-  staged_rows staged;
-  memset(staged.row, 0, (size_t)(WIDTH * ch->staged) * 4);
-  for (int32_t g = 0; g < keys->count; g += WIDTH) {
-    stage_keys(ch, keys, g, c, s, staged.row, dtype);
-    for (int32_t r = 0; r < rows; r++)
-      store(scores + r * SPINDLE__CPU_TILE_KEYS + g, dot_keys(q + (int64_t)r * ch->staged, staged.row, ch->staged, ch->staged));
-  }
-}
-
-static void score_keys(const spindle__cpu_channels *ch, const spindle__cpu_rows *keys, const float *c, const float *s, const float *q,
-                       int32_t rows, float *scores) {
-  WITH_DTYPE(keys->dtype, score_keys_as, ch, keys, c, s, q, rows, scores)
-}
-
 /* ---- Values ---- */
 
-ALWAYS_INLINE void pack_values_as(const spindle__cpu_rows *values, int32_t dim, float *packed, int32_t *finite, const int32_t dtype) {
-  vi not_finite = {0};
-  int32_t size = size_of(dtype);
+ALWAYS_INLINE vi not_finite(vf v) { return ((vi)v & 0x7f800000) == 0x7f800000; }
+
+ALWAYS_INLINE void pack_values_as(const spindle__cpu_rows *values, float *packed, int32_t *finite, const int32_t dtype) {
+  vi bad = {0};
+  int32_t size = size_of(dtype), dim = values->dim;
   for (int32_t r = 0; r < values->count; r++) {
     const char *in = values->data + values->offset[r] * size;
+    float *out = packed + r * BLOCK;
+    int32_t x = 0;
     fetch_ahead(values, r);
-    for (int32_t x = 0; x < dim; x += WIDTH) {
-      vf v = x + WIDTH <= dim ? load_as(in + x * size, dtype) : load_some(in + x * size, dtype, dim - x);
-      not_finite |= ((vi)v & 0x7f800000) == 0x7f800000;
-      store(packed + ((int64_t)(x / BLOCK) * SPINDLE__CPU_TILE_KEYS + r) * BLOCK + x % BLOCK, v);
+    for (; x + BLOCK <= dim; x += BLOCK, out += SPINDLE__CPU_TILE_KEYS * BLOCK) {
+#pragma GCC unroll 4
+      for (int32_t j = 0; j < BLOCK; j += WIDTH) {
+        vf v = load_as(in + (x + j) * size, dtype);
+        bad |= not_finite(v);
+        store(out + j, v);
+      }
+    }
+    for (int32_t j = 0; x + j < dim; j += WIDTH) {
+      vf v = x + j + WIDTH <= dim ? load_as(in + (x + j) * size, dtype) : load_some(in + (x + j) * size, dtype, dim - x - j);
+      bad |= not_finite(v);
+      store(out + j, v);
     }
   }
   int32_t any = 0;
-  for (int32_t i = 0; i < WIDTH; i++) any |= not_finite[i];
+  for (int32_t i = 0; i < WIDTH; i++) any |= bad[i];
   *finite = !any;
 }
 
-static int32_t pack_values(const spindle__cpu_rows *values, int32_t dim, float *packed) {
+static int32_t pack_values(const spindle__cpu_rows *values, float *packed) {
   int32_t finite;
-  WITH_DTYPE(values->dtype, pack_values_as, values, dim, packed, &finite)
+  WITH_DTYPE(values->dtype, pack_values_as, values, packed, &finite)
   return finite;
 }
 

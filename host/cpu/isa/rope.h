@@ -87,41 +87,58 @@ static void decay(const int64_t *x, int32_t rows, const double *rate, int32_t pa
   }
 }
 
-/* Channels [0, count) of pairs' two halves at `first` and `second`, or alternating from `first`; turned if there are cos and sin. */
-ALWAYS_INLINE void stage_pairs(const char *first, const char *second, const int interleaved, int32_t pairs, const float *c, const float *s,
-                               float *out, float *out_second, const int32_t dtype) {
+/* A vector of pairs from pair t on: first members x, second members y, turned if there are cos and sin. `count` of them are there, the others
+ * are 0. first: of the first rotated channel. */
+ALWAYS_INLINE void load_pairs(const spindle__cpu_channels *ch, const char *first, const int interleaved, int32_t t, const int count,
+                              const float *c, const float *s, const int32_t dtype, vf *x, vf *y) {
   int32_t size = size_of(dtype);
-  for (int32_t t = 0; t < pairs; t += WIDTH) {
-    int32_t left = pairs - t;
-    vf x, y;
-    if (interleaved) {
-      const char *in = first + 2 * t * size;
-      int32_t high = 2 * left - WIDTH; /* channels in the second vector */
-      vf a = 2 * left >= WIDTH ? load_as(in, dtype) : load_some(in, dtype, 2 * left);
-      vf b = high >= WIDTH ? load_as(in + WIDTH * size, dtype) : high > 0 ? load_some(in + WIDTH * size, dtype, high) : splat(0.0f);
-      x = EVEN(a, b);
-      y = ODD(a, b);
-    } else {
-      x = left >= WIDTH ? load_as(first + t * size, dtype) : load_some(first + t * size, dtype, left);
-      y = left >= WIDTH ? load_as(second + t * size, dtype) : load_some(second + t * size, dtype, left);
-    }
-    if (c) {
-      vf a = load(c + t), b = load(s + t), turned = x * a - y * b;
-      y = y * a + x * b;
-      x = turned;
-    }
-    store(out + t, x);
-    store(out_second + t, y);
+  const int all = count == WIDTH;
+  if (interleaved) {
+    const char *in = first + 2 * t * size;
+    int32_t high = 2 * count - WIDTH; /* channels in the second vector */
+    vf a = high >= 0 ? load_as(in, dtype) : load_some(in, dtype, 2 * count);
+    vf b = all ? load_as(in + WIDTH * size, dtype) : high > 0 ? load_some(in + WIDTH * size, dtype, high) : splat(0.0f);
+    *x = EVEN(a, b);
+    *y = ODD(a, b);
+  } else {
+    const char *in = first + t * size, *second = in + ch->pairs * size;
+    *x = all ? load_as(in, dtype) : load_some(in, dtype, count);
+    *y = all ? load_as(second, dtype) : load_some(second, dtype, count);
   }
+  if (c) {
+    vf a = load(c + t), b = load(s + t), turned = *x * a - *y * b;
+    *y = *y * a + *x * b;
+    *x = turned;
+  }
+}
+
+/* Runs `body` with x and y for the pairs from every t on. */
+#define FOR_EACH_PAIRS(interleaved, body)                                                     \
+  for (t = 0; t + WIDTH <= ch->pairs; t += WIDTH) {                                           \
+    load_pairs(ch, first, interleaved, t, WIDTH, c, s, dtype, &x, &y);                        \
+    body                                                                                      \
+  }                                                                                           \
+  if (t < ch->pairs) {                                                                        \
+    load_pairs(ch, first, interleaved, t, ch->pairs - t, c, s, dtype, &x, &y);                \
+    body                                                                                      \
+  }
+
+ALWAYS_INLINE void stage_pairs(const spindle__cpu_channels *ch, const char *first, const int interleaved, const float *c, const float *s,
+                               float *staged, const int32_t dtype) {
+  vf x, y;
+  int32_t t;
+  FOR_EACH_PAIRS(interleaved, {
+    store(staged + t, x);
+    store(staged + ch->pairs_padded + t, y);
+  })
 }
 
 ALWAYS_INLINE void stage_as(const spindle__cpu_channels *ch, const char *row, const float *c, const float *s, float *staged,
                             const int32_t dtype) {
-  int32_t size = size_of(dtype), pairs = ch->pairs, after = ch->offset + 2 * pairs;
-  const char *first = row + ch->offset * size;
-  float *second = staged + ch->pairs_padded, *rest = second + ch->pairs_padded;
-  if (ch->interleaved) stage_pairs(first, first, 1, pairs, c, s, staged, second, dtype);
-  else stage_pairs(first, first + pairs * size, 0, pairs, c, s, staged, second, dtype);
+  int32_t size = size_of(dtype), after = ch->offset + 2 * ch->pairs;
+  float *rest = staged + 2 * ch->pairs_padded;
+  if (ch->interleaved) stage_pairs(ch, row + ch->offset * size, 1, c, s, staged, dtype);
+  else stage_pairs(ch, row + ch->offset * size, 0, c, s, staged, dtype);
   to_float_as(rest, row, dtype, ch->offset);
   to_float_as(rest + ch->offset, row + after * size, dtype, ch->depth - after);
 }
