@@ -1,11 +1,13 @@
 /* The step's work list, as plain data: which items there are, and which heads, rows and keys an item has.
  *
- * An item is (request, query heads [h0, h1), query rows [row0, row0 + rows), split of the keys). All its heads use one list of segments, so where a
- * mask depends on the head (S2), heads are cut there too. The tiles of a request depend on the request and on the shape alone.
+ * An item is (request, query heads [h0, h1), query rows [row0, row0 + rows), split of the keys). All its heads use one list of
+ * segments, so where a mask depends on the head (S2), heads are cut there too. The tiles of a request depend on the request and
+ * on the shape alone.
  *
- * Items are not stored: a request keeps its counts and the first rows of its tiles, and an item's number is taken apart on the fly. So the list costs
- * one int32 a tile, and items of one request are numbered heads outermost, then tiles from the last (under a causal mask the longest) to the first,
- * then splits: what runs at the same time shares keys, and what is left for the end is short.
+ * Items are not stored: a request keeps its counts and the first rows of its tiles, and an item's number is taken apart on the
+ * fly. So the list costs one int32 a tile, and items of one request are numbered heads outermost, then tiles from the last (under
+ * a causal mask the longest) to the first, then splits: what runs at the same time shares keys, and what is left for the end is
+ * short.
  */
 #ifndef SPINDLE_KERNELS_SCHEDULE_H
 #define SPINDLE_KERNELS_SCHEDULE_H
@@ -21,16 +23,17 @@ typedef struct spindle__schedule {
 
 /* One request's part of the list. */
 typedef struct spindle__work {
-  int64_t first_item;    /* items of the requests before it */
+  int64_t first_item; /* items of the requests before it */
   int32_t num_tiles;
-  int32_t first_tile;    /* tile x has rows [tiles[first_tile + x], tiles[first_tile + x + 1]) */
-  int32_t head_cut;      /* heads from here on are shifted (S2); else num_q_heads */
-  int32_t head_step;     /* heads of an item */
-  int32_t num_splits;    /* 1: an item walks all its keys */
+  int32_t first_tile; /* tile x has rows [tiles[first_tile + x], tiles[first_tile + x + 1]) */
+  int32_t head_cut;   /* heads from here on are shifted (S2); else num_q_heads */
+  int32_t head_step;  /* heads of an item */
+  int32_t num_splits; /* 1: an item walks all its keys */
   int32_t split_by_index;
   int64_t split_size;    /* by index: split s holds the indices [(split_base + s) split_size, + split_size) */
   int64_t split_base;    /* else: of the tile's visible keys, counted along its segments, [s split_size, + split_size) */
-  int64_t first_partial; /* split: partial results of (row, head, split s) at first_partial + (row num_q_heads + head) num_splits + s */
+  int64_t first_partial; /* split: partial results of (row, head, split s) at first_partial + (row num_q_heads + head) num_splits
+                            + s */
 } spindle__work;
 
 typedef struct spindle__item {
@@ -46,7 +49,8 @@ SPINDLE__SHARED int32_t spindle__tile_rows(const spindle__schedule *s) {
 }
 
 /* Writes the first rows of the request's tiles and, past them, q_len; returns the number of tiles. tiles: room for q_len + 1. */
-SPINDLE__SHARED int32_t spindle__cut_tiles(const spindle__schedule *s, const spindle_position *p, int64_t q_index, int32_t q_len, int32_t *tiles) {
+SPINDLE__SHARED int32_t spindle__cut_tiles(const spindle__schedule *s, const spindle_position *p, int64_t q_index, int32_t q_len,
+                                           int32_t *tiles) {
   int32_t count = 0;
   for (int32_t row = 0; row < q_len;) {
     int64_t end = spindle__tile_end(p, q_index + row, spindle__tile_rows(s)) - q_index;
@@ -80,7 +84,8 @@ SPINDLE__SHARED int64_t spindle__num_items(const spindle__schedule *s, const spi
 }
 
 /* Item number x of the request. */
-SPINDLE__SHARED spindle__item spindle__work_item(const spindle__schedule *s, const spindle__work *w, const int32_t *tiles, int64_t x) {
+SPINDLE__SHARED spindle__item spindle__work_item(const spindle__schedule *s, const spindle__work *w, const int32_t *tiles,
+                                                 int64_t x) {
   int64_t per_range = (int64_t)w->num_tiles * w->num_splits;
   int32_t range = (int32_t)(x / per_range), before = spindle__head_ranges(w->head_cut, w->head_step);
   const int32_t *tile = tiles + w->first_tile + (w->num_tiles - 1 - x % per_range / w->num_splits);
@@ -97,7 +102,8 @@ SPINDLE__SHARED spindle__item spindle__work_item(const spindle__schedule *s, con
 /* ---- Cutting segments to a split ---- */
 
 /* Keeps the keys with indices in [j0, j1). Maps, groups and order stay. */
-SPINDLE__SHARED int32_t spindle__clip_by_index(const spindle__segment *in, int32_t count, int64_t j0, int64_t j1, spindle__segment *out) {
+SPINDLE__SHARED int32_t spindle__clip_by_index(const spindle__segment *in, int32_t count, int64_t j0, int64_t j1,
+                                               spindle__segment *out) {
   int32_t kept = 0;
   for (int32_t k = 0; k < count; k++) {
     int64_t a = spindle__max(in[k].j0, j0), b = spindle__min(in[k].j1, j1);
@@ -110,7 +116,8 @@ SPINDLE__SHARED int32_t spindle__clip_by_index(const spindle__segment *in, int32
 }
 
 /* Keeps the keys numbered [x0, x1), counted through the list. */
-SPINDLE__SHARED int32_t spindle__clip_by_count(const spindle__segment *in, int32_t count, int64_t x0, int64_t x1, spindle__segment *out) {
+SPINDLE__SHARED int32_t spindle__clip_by_count(const spindle__segment *in, int32_t count, int64_t x0, int64_t x1,
+                                               spindle__segment *out) {
   int32_t kept = 0;
   int64_t before = 0;
   for (int32_t k = 0; k < count; k++) {

@@ -12,8 +12,10 @@ typedef struct turn {
   float factor; /* on the rotated channels */
 } turn;
 
-static void make_turn(const spindle_positions *positions, const int32_t *position, int64_t row, int64_t index, int64_t n, bool inverse, turn *out) {
-  const spindle__slot *slot = &positions->slots[position ? spindle__max(0, spindle__min(position[row], positions->capacity - 1)) : 0];
+static void make_turn(const spindle_positions *positions, const int32_t *position, int64_t row, int64_t index, int64_t n,
+                      bool inverse, turn *out) {
+  const spindle__slot *slot =
+      &positions->slots[position ? spindle__max(0, spindle__min(position[row], positions->capacity - 1)) : 0];
   spindle__resolved at_n;
   const spindle__resolved *rule = &slot->resolved;
   spindle__cpu_channels ch = spindle__cpu_channels_of(&positions->shape);
@@ -32,8 +34,8 @@ static void scale_pairs(const spindle__cpu_channels *ch, float factor, float *st
 
 /* ---- Append ---- */
 
-static void append_row(const spindle_rows *from, int32_t from_dtype, const spindle_cache *to, int32_t to_dtype, int64_t row, int64_t slot,
-                       int32_t page_size, int32_t heads, const spindle__cpu_channels *ch, const turn *by) {
+static void append_row(const spindle_rows *from, int32_t from_dtype, const spindle_cache *to, int32_t to_dtype, int64_t row,
+                       int64_t slot, int32_t page_size, int32_t heads, const spindle__cpu_channels *ch, const turn *by) {
   const spindle__cpu_kernels *kernels = spindle__cpu_kernels_get();
   size_t from_bytes = spindle__dtype_bytes(from_dtype), to_bytes = spindle__dtype_bytes(to_dtype);
   int64_t at = slot / page_size * to->page + slot % page_size * to->row;
@@ -58,7 +60,8 @@ spindle_status spindle__cpu_append(spindle_context *context, const spindle_shape
   (void)stream;
   bool rotating = positions && shape->key_state == SPINDLE_KEYS_ROTATED;
   int64_t slots = (int64_t)args->num_pages * args->page_size;
-  spindle__cpu_channels k = spindle__cpu_channels_of(shape), v = {.depth = shape->head_dim_v, .staged = shape->head_dim_v + SPINDLE__CPU_PAD};
+  spindle__cpu_channels k = spindle__cpu_channels_of(shape),
+                        v = {.depth = shape->head_dim_v, .staged = shape->head_dim_v + SPINDLE__CPU_PAD};
 #pragma omp parallel for schedule(static, ROWS_PER_CHUNK) num_threads(context->num_threads)
   for (int64_t row = 0; row < args->rows; row++) {
     int64_t slot = args->slot[row];
@@ -67,7 +70,8 @@ spindle_status spindle__cpu_append(spindle_context *context, const spindle_shape
     if (rotating) make_turn(positions, args->position, row, args->index[row], 1, false, &by);
     append_row(&args->k_new, args->src_dtype, &args->k, shape->kv_dtype, row, slot, args->page_size, shape->num_kv_heads, &k,
                rotating ? &by : NULL);
-    append_row(&args->v_new, args->src_dtype, &args->v, shape->kv_dtype, row, slot, args->page_size, shape->num_kv_heads, &v, NULL);
+    append_row(&args->v_new, args->src_dtype, &args->v, shape->kv_dtype, row, slot, args->page_size, shape->num_kv_heads, &v,
+               NULL);
   }
   return SPINDLE_OK;
 }
@@ -79,7 +83,8 @@ static void rotate_row(const spindle_rotate_args *args, const spindle__cpu_chann
   int64_t bytes = (int64_t)spindle__dtype_bytes(args->dtype);
   for (int32_t h = 0; h < args->heads; h++) {
     float staged[SPINDLE__CPU_MAX_STAGED] = {0};
-    kernels->stage(ch, (const char *)args->x.data + (row * args->x.row + h * args->x.head) * bytes, args->dtype, by->c, by->s, staged);
+    kernels->stage(ch, (const char *)args->x.data + (row * args->x.row + h * args->x.head) * bytes, args->dtype, by->c, by->s,
+                   staged);
     scale_pairs(ch, by->factor, staged);
     kernels->unstage(ch, staged, (char *)args->out.data + (row * args->out.row + h * args->out.head) * bytes, args->dtype);
   }

@@ -9,8 +9,10 @@ static const spindle__cpu_request *request_of(const spindle__cpu_run *run, int64
   int32_t low = 0, high = run->state->num_requests;
   while (high - low > 1) {
     int32_t middle = low + (high - low) / 2;
-    if (run->requests[middle].work.first_item <= x) low = middle;
-    else high = middle;
+    if (run->requests[middle].work.first_item <= x)
+      low = middle;
+    else
+      high = middle;
   }
   return &run->requests[low];
 }

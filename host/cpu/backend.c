@@ -65,7 +65,8 @@ static spindle_status event_record(spindle_context *context, spindle_event *even
 
 static spindle_status event_elapsed(spindle_context *context, spindle_event *begin, spindle_event *end, double *milliseconds) {
   (void)context;
-  *milliseconds = (double)(end->time.tv_sec - begin->time.tv_sec) * 1e3 + (double)(end->time.tv_nsec - begin->time.tv_nsec) * 1e-6;
+  *milliseconds =
+      (double)(end->time.tv_sec - begin->time.tv_sec) * 1e3 + (double)(end->time.tv_nsec - begin->time.tv_nsec) * 1e-6;
   return SPINDLE_OK;
 }
 

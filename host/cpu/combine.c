@@ -22,7 +22,8 @@ static void combine_row(const spindle_combine_args *a, bool scale_only, int64_t 
   int32_t dim = a->head_dim_v, parts = scale_only ? 1 : a->parts;
   double lse = whole_lse(a, row, head);
   float sum[SPINDLE__MAX_HEAD_DIM] = {0}, part[SPINDLE__MAX_HEAD_DIM];
-  const char *in = (const char *)a->part_o.data + (row * a->part_o.row + head * a->part_o.head) * (int64_t)spindle__dtype_bytes(a->part_dtype);
+  const char *in =
+      (const char *)a->part_o.data + (row * a->part_o.row + head * a->part_o.head) * (int64_t)spindle__dtype_bytes(a->part_dtype);
   for (int64_t p = 0; p < parts; p++) {
     float own = part_lse(a, scale_only ? a->own_part : p, row, head);
     if (own == -INFINITY) continue; /* whatever its O holds */
@@ -35,7 +36,8 @@ static void combine_row(const spindle_combine_args *a, bool scale_only, int64_t 
   if (a->lse.data) a->lse.data[row * a->lse.row + head * a->lse.head] = (float)lse;
 }
 
-spindle_status spindle__cpu_combine(spindle_context *context, const spindle_combine_args *args, bool scale_only, spindle_stream stream) {
+spindle_status spindle__cpu_combine(spindle_context *context, const spindle_combine_args *args, bool scale_only,
+                                    spindle_stream stream) {
   (void)stream;
   int64_t count = (int64_t)args->rows * args->num_q_heads;
 #pragma omp parallel for schedule(static) num_threads(context->num_threads)

@@ -20,8 +20,8 @@
 #define SPINDLE__CPU_FEW_ROWS 8
 /* Keys of a tile lie within so many indices where there is a bias, so that its table of distances is short. */
 #define SPINDLE__CPU_BIAS_SPAN 1024
-#define SPINDLE__CPU_LOG2_E 1.4426950408889634
-#define SPINDLE__CPU_LN_2 0.6931471805599453
+#define SPINDLE__CPU_LOG2_E    1.4426950408889634
+#define SPINDLE__CPU_LN_2      0.6931471805599453
 
 /* ---- Plan state ---- */
 
@@ -58,8 +58,8 @@ typedef struct spindle__cpu_layout {
 
 void spindle__cpu_layout_of(const spindle_plan *plan, spindle__cpu_layout *layout);
 spindle_status spindle__cpu_plan(spindle_plan *plan);
-spindle_status spindle__cpu_prepare(const spindle_plan *plan, const spindle_positions *positions, const spindle_batch *batch, void *state,
-                                    spindle_stream stream);
+spindle_status spindle__cpu_prepare(const spindle_plan *plan, const spindle_positions *positions, const spindle_batch *batch,
+                                    void *state, spindle_stream stream);
 
 /* ---- A run ---- */
 
@@ -108,18 +108,19 @@ typedef struct spindle__cpu_task {
   spindle__item item;
   int64_t i0, i1; /* indices of its rows */
   int32_t num_packed;
-  bool few;         /* rows of a unit: keys are not transposed for them */
-  int32_t q_stride; /* floats of a packed row of Q */
+  bool few;                      /* rows of a unit: keys are not transposed for them */
+  int32_t q_stride;              /* floats of a packed row of Q */
   spindle__cpu_sums sums, whole; /* whole: of the splits so far */
   float *q, *k, *v, *s, *c, *sn, *bias;
   int32_t *lo, *hi;
   double rate[SPINDLE__MAX_PAIRS]; /* xPos: log2 of what a pair decays by per token of distance */
   int64_t xpos_keys;               /* keys that share one centre of decay; 0: no decay */
-  spindle__cpu_keys keys; /* of the tile at work */
+  spindle__cpu_keys keys;          /* of the tile at work */
 } spindle__cpu_task;
 
 spindle_status spindle__cpu_attention(const spindle_plan *plan, const spindle_attention_args *args, spindle_stream stream);
-void spindle__cpu_run_item(const spindle__cpu_run *run, const spindle__cpu_request *r, const spindle__item *item, char *thread_scratch);
+void spindle__cpu_run_item(const spindle__cpu_run *run, const spindle__cpu_request *r, const spindle__item *item,
+                           char *thread_scratch);
 
 /* The item's units in turn: false after the last. Start with a zeroed unit. */
 bool spindle__cpu_next_unit(const spindle__cpu_task *t, spindle__cpu_unit *u);
@@ -135,13 +136,15 @@ void spindle__cpu_fill_bias(spindle__cpu_task *t, const spindle__cpu_unit *u);
 /* Packs all rows that the segment has, decay centred at index `centre`. */
 void spindle__cpu_pack_queries(spindle__cpu_task *t, const spindle__segment *segment, int64_t centre);
 /* Steps and offsets of a map. NULL steps: the map does not rotate. */
-void spindle__cpu_phases(const spindle__resolved *resolved, const spindle__map *map, const uint64_t **step, const uint64_t **offset);
+void spindle__cpu_phases(const spindle__resolved *resolved, const spindle__map *map, const uint64_t **step,
+                         const uint64_t **offset);
 
 void spindle__cpu_clear(const spindle__cpu_task *t, spindle__cpu_sums *sums);
 /* into += from, row by row. */
 void spindle__cpu_merge(spindle__cpu_sums *into, const spindle__cpu_sums *from, int64_t rows, int32_t o_stride);
 /* Writes one row of O and LSE. */
-void spindle__cpu_finish_row(const spindle__cpu_run *run, const spindle__cpu_request *r, int32_t row, int32_t head, float *o, float m, float l);
+void spindle__cpu_finish_row(const spindle__cpu_run *run, const spindle__cpu_request *r, int32_t row, int32_t head, float *o,
+                             float m, float l);
 
 /* ---- The other calls ---- */
 
@@ -149,7 +152,8 @@ spindle_status spindle__cpu_append(spindle_context *context, const spindle_shape
                                    const spindle_append_args *args, spindle_stream stream);
 spindle_status spindle__cpu_rotate(spindle_context *context, const spindle_shape *shape, const spindle_positions *positions,
                                    const spindle_rotate_args *args, spindle_stream stream);
-spindle_status spindle__cpu_combine(spindle_context *context, const spindle_combine_args *args, bool scale_only, spindle_stream stream);
+spindle_status spindle__cpu_combine(spindle_context *context, const spindle_combine_args *args, bool scale_only,
+                                    spindle_stream stream);
 
 spindle__cpu_channels spindle__cpu_channels_of(const spindle_shape *shape);
 

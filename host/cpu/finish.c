@@ -26,7 +26,8 @@ void spindle__cpu_merge(spindle__cpu_sums *into, const spindle__cpu_sums *from, 
   }
 }
 
-void spindle__cpu_finish_row(const spindle__cpu_run *run, const spindle__cpu_request *r, int32_t row, int32_t head, float *o, float m, float l) {
+void spindle__cpu_finish_row(const spindle__cpu_run *run, const spindle__cpu_request *r, int32_t row, int32_t head, float *o,
+                             float m, float l) {
   const spindle_attention_args *args = run->args;
   const spindle_shape *shape = &run->plan->shape;
   int64_t at = r->request.q_begin + row;
@@ -40,10 +41,11 @@ void spindle__cpu_finish_row(const spindle__cpu_run *run, const spindle__cpu_req
   }
   double lse = sum == 0 ? -INFINITY : (top + log2(sum)) * SPINDLE__CPU_LN_2;
   factor = sum == 0 ? 0 : factor / sum;
-  if (args->v.scale && shape->kv_dtype == SPINDLE_F8E4M3) factor *= (double)args->v.scale[head / run->layout.schedule.group * args->v.scale_head];
+  if (args->v.scale && shape->kv_dtype == SPINDLE_F8E4M3)
+    factor *= (double)args->v.scale[head / run->layout.schedule.group * args->v.scale_head];
   for (int32_t c = 0; c < shape->head_dim_v; c++) o[c] *= (float)factor;
-  char *out = (char *)args->o.data +
-              (r->number * args->o.batch + at * args->o.row + head * args->o.head) * (int64_t)spindle__dtype_bytes(shape->o_dtype);
+  char *out = (char *)args->o.data + (r->number * args->o.batch + at * args->o.row + head * args->o.head) *
+                                         (int64_t)spindle__dtype_bytes(shape->o_dtype);
   run->kernels->from_float(out, o, shape->o_dtype, shape->head_dim_v);
   if (args->lse.data) args->lse.data[r->number * args->lse.batch + at * args->lse.row + head * args->lse.head] = (float)lse;
 }

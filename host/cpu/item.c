@@ -6,18 +6,21 @@
 
 #define XPOS_KEYS 2048
 
-/* zeta_t = (2t + 0.4 d) / (1.4 d); a pair's score decays by zeta_t^(dist / scale_base). One centre serves keys over which that is at most 2^7. */
+/* zeta_t = (2t + 0.4 d) / (1.4 d); a pair's score decays by zeta_t^(dist / scale_base). One centre serves keys over which that is
+ * at most 2^7. */
 static void set_up_decay(spindle__cpu_task *t) {
   const spindle__resolved *rule = &t->r->resolved;
   int32_t padded = t->run->layout.channels.pairs_padded;
   double d = 2.0 * rule->num_pairs;
   t->xpos_keys = 0;
   if (rule->scale_base == 0) return;
-  for (int32_t p = 0; p < padded; p++) t->rate[p] = p < rule->num_pairs ? log2((2 * p + 0.4 * d) / (1.4 * d)) / rule->scale_base : 0;
+  for (int32_t p = 0; p < padded; p++)
+    t->rate[p] = p < rule->num_pairs ? log2((2 * p + 0.4 * d) / (1.4 * d)) / rule->scale_base : 0;
   for (t->xpos_keys = XPOS_KEYS; t->xpos_keys > 8 && t->xpos_keys > 4 * rule->scale_base;) t->xpos_keys /= 2;
 }
 
-static void set_up(spindle__cpu_task *t, const spindle__cpu_run *run, const spindle__cpu_request *r, const spindle__item *item, char *scratch) {
+static void set_up(spindle__cpu_task *t, const spindle__cpu_run *run, const spindle__cpu_request *r, const spindle__item *item,
+                   char *scratch) {
   const spindle__cpu_layout *y = &run->layout;
   t->run = run;
   t->r = r;
@@ -74,8 +77,10 @@ static bool turn_keys(spindle__cpu_task *t, const spindle__map *map, int64_t cen
 static spindle__cpu_rows rows_of(const spindle__cpu_task *t, const spindle_cache *cache, int32_t kv_head) {
   int32_t dtype = t->run->plan->shape.kv_dtype;
   bool k = cache == &t->run->args->k;
-  spindle__cpu_rows rows = {.dtype = dtype, .dim = k ? t->run->plan->shape.head_dim_qk : t->run->plan->shape.head_dim_v,
-                            .count = t->keys.count, .offset = k ? t->keys.k_offset : t->keys.v_offset};
+  spindle__cpu_rows rows = {.dtype = dtype,
+                            .dim = k ? t->run->plan->shape.head_dim_qk : t->run->plan->shape.head_dim_v,
+                            .count = t->keys.count,
+                            .offset = k ? t->keys.k_offset : t->keys.v_offset};
   rows.data = (const char *)cache->data + kv_head * cache->head * (int64_t)spindle__dtype_bytes(dtype);
   return rows;
 }
@@ -85,8 +90,11 @@ static void attend_unit(spindle__cpu_task *t, const spindle__cpu_unit *u, bool t
   const spindle__cpu_layout *y = &run->layout;
   const spindle_shape *shape = &run->plan->shape;
   spindle__cpu_rows k = rows_of(t, &run->args->k, u->kv_head), v = rows_of(t, &run->args->v, u->kv_head);
-  spindle__cpu_tile tile = {
-      .rows = t->item.rows * u->heads, .group = u->heads, .depth = shape->head_dim_qk, .values = shape->head_dim_v, .o_stride = y->o_stride};
+  spindle__cpu_tile tile = {.rows = t->item.rows * u->heads,
+                            .group = u->heads,
+                            .depth = shape->head_dim_qk,
+                            .values = shape->head_dim_v,
+                            .o_stride = y->o_stride};
   tile.q = t->q + (int64_t)u->base * t->q_stride;
   tile.k = t->k;
   tile.v = t->v;
@@ -134,7 +142,8 @@ static int64_t first_key(const spindle__cpu_task *t, int64_t j0, int64_t j1) {
   return j0 < j1 && spindle__keys_next(&cursor, &run) ? run.index : j1;
 }
 
-/* Under xPos in blocks of keys with a centre each: first the block's start, so that neither side's magnitudes leave the range of float. */
+/* Under xPos in blocks of keys with a centre each: first the block's start, so that neither side's magnitudes leave the range of
+ * float. */
 static void walk_segments(spindle__cpu_task *t, const spindle__segment *segments, int32_t count) {
   for (int32_t k = 0; k < count; k++) {
     const spindle__segment *s = &segments[k];
@@ -185,12 +194,14 @@ static void write_rows(const spindle__cpu_task *t) {
   }
 }
 
-void spindle__cpu_run_item(const spindle__cpu_run *run, const spindle__cpu_request *r, const spindle__item *item, char *thread_scratch) {
+void spindle__cpu_run_item(const spindle__cpu_run *run, const spindle__cpu_request *r, const spindle__item *item,
+                           char *thread_scratch) {
   const spindle__work *w = &r->work;
   spindle__cpu_task t;
   spindle__segment all[SPINDLE__MAX_SEGMENTS], part[SPINDLE__MAX_SEGMENTS];
   set_up(&t, run, r, item, thread_scratch);
-  int32_t count = spindle__segments(&r->position, r->request.n, item->shifted, t.i0, t.i1, r->request.key_lo, r->request.key_hi, all);
+  int32_t count =
+      spindle__segments(&r->position, r->request.n, item->shifted, t.i0, t.i1, r->request.key_lo, r->request.key_hi, all);
   spindle__cpu_clear(&t, &t.sums);
   if (w->split_by_index && w->num_splits == 1) {
     walk_splits_in_turn(&t, all, count);
@@ -198,7 +209,8 @@ void spindle__cpu_run_item(const spindle__cpu_run *run, const spindle__cpu_reque
     walk_segments(&t, all, count);
   } else {
     int64_t from = w->split_base * w->split_size * w->split_by_index + item->split * w->split_size, to = from + w->split_size;
-    count = w->split_by_index ? spindle__clip_by_index(all, count, from, to, part) : spindle__clip_by_count(all, count, from, to, part);
+    count = w->split_by_index ? spindle__clip_by_index(all, count, from, to, part)
+                              : spindle__clip_by_count(all, count, from, to, part);
     walk_segments(&t, part, count);
   }
   write_rows(&t);

@@ -1,4 +1,5 @@
-/* Key tiles: up to SPINDLE__CPU_TILE_KEYS keys of ascending indices, wherever their rows lie; which of them a row sees; their bias. */
+/* Key tiles: up to SPINDLE__CPU_TILE_KEYS keys of ascending indices, wherever their rows lie; which of them a row sees; their
+ * bias. */
 #include <string.h>
 
 #include "cpu.h"
@@ -14,7 +15,8 @@ spindle__cpu_key_reader spindle__cpu_read_keys(const spindle__cpu_task *t, int64
 /* Takes up to `count` keys of the current run. */
 static void take(spindle__cpu_key_reader *reader, int32_t count, spindle__cpu_keys *keys) {
   spindle__key_run *run = &reader->run;
-  int64_t k = run->page * reader->k->page + run->row * reader->k->row, v = run->page * reader->v->page + run->row * reader->v->row;
+  int64_t k = run->page * reader->k->page + run->row * reader->k->row,
+          v = run->page * reader->v->page + run->row * reader->v->row;
   for (int32_t x = 0; x < count; x++) {
     keys->index[keys->count + x] = run->index + x;
     keys->k_offset[keys->count + x] = k + x * reader->k->row;
@@ -52,8 +54,10 @@ static int32_t column_of(const spindle__cpu_keys *keys, int64_t j) {
   if (keys->contiguous) return (int32_t)spindle__max(0, spindle__min(j - keys->index[0], high));
   while (low < high) {
     int32_t middle = (low + high) / 2;
-    if (keys->index[middle] < j) low = middle + 1;
-    else high = middle;
+    if (keys->index[middle] < j)
+      low = middle + 1;
+    else
+      high = middle;
   }
   return low;
 }
@@ -84,6 +88,7 @@ void spindle__cpu_fill_bias(spindle__cpu_task *t, const spindle__cpu_unit *u) {
   int32_t span = (int32_t)(keys->index[keys->count - 1] - keys->index[0]) + 1;
   for (int32_t x = 0; x < u->heads; x++) {
     float a = run->args->bias_a[u->h0 + x], p = run->args->bias_p ? run->args->bias_p[u->h0 + x] : 0;
-    run->kernels->bias(run->plan->shape.bias, a, p, first, t->item.rows - 1 + span, t->bias + (int64_t)x * run->layout.bias_stride);
+    run->kernels->bias(run->plan->shape.bias, a, p, first, t->item.rows - 1 + span,
+                       t->bias + (int64_t)x * run->layout.bias_stride);
   }
 }

@@ -3,13 +3,13 @@
 
 /* Rows of Q and of O of one item, in float, fill at most this: with S and a key tile they fit a 1 MB L2. */
 #define ITEM_FLOATS 49152
-#define FEW_ROWS 32
-#define ALIGNMENT 256
+#define FEW_ROWS    32
+#define ALIGNMENT   256
 
-/* Split results that auto mode may leave: enough for 8 items a thread. Fixed splits: so many rows (of O), else a request is walked by one thread,
- * with the same bits. */
+/* Split results that auto mode may leave: enough for 8 items a thread. Fixed splits: so many rows (of O), else a request is
+ * walked by one thread, with the same bits. */
 #define SPLIT_ITEMS_PER_THREAD 8
-#define FIXED_SPLIT_ROWS 65536
+#define FIXED_SPLIT_ROWS       65536
 
 static int32_t round_up(int32_t x, int32_t to) { return (x + to - 1) / to * to; }
 
@@ -33,7 +33,8 @@ static size_t place(size_t *end, size_t count, size_t size) {
 }
 
 static void lay_out_thread(const spindle_plan *plan, spindle__cpu_layout *y) {
-  size_t rows = (size_t)y->schedule.item_rows, tile_rows = (size_t)spindle__tile_rows(&y->schedule), keys = SPINDLE__CPU_TILE_KEYS;
+  size_t rows = (size_t)y->schedule.item_rows, tile_rows = (size_t)spindle__tile_rows(&y->schedule),
+         keys = SPINDLE__CPU_TILE_KEYS;
   size_t depth = (size_t)y->channels.depth, stride = (size_t)y->o_stride, pairs = (size_t)y->channels.pairs_padded;
   size_t heads = (size_t)spindle__min(y->schedule.group, y->schedule.item_rows), end = 0;
   size_t whole = plan->options.split_keys ? rows : 0, bias = plan->shape.bias ? heads : 0;

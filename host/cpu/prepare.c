@@ -4,7 +4,7 @@
 
 /* With fewer items than this a thread, keys are split. */
 #define ITEMS_PER_THREAD 4
-#define LEAST_SPLIT 512 /* keys: below, starting an item costs more than its share of the keys */
+#define LEAST_SPLIT      512 /* keys: below, starting an item costs more than its share of the keys */
 
 typedef struct prepared {
   const spindle_plan *plan;
@@ -21,10 +21,13 @@ static void take_request(prepared *p, const spindle_positions *positions, int32_
   r->number = number;
   r->request = *request;
   r->position = slot->position;
-  if (slot->length_dependent) spindle__resolve(slot, p->plan->shape.rotary_dim, request->n, &r->resolved);
-  else r->resolved = slot->resolved;
+  if (slot->length_dependent)
+    spindle__resolve(slot, p->plan->shape.rotary_dim, request->n, &r->resolved);
+  else
+    r->resolved = slot->resolved;
   r->work = (spindle__work){.num_splits = 1, .first_tile = p->state->num_tiles};
-  r->work.num_tiles = spindle__cut_tiles(schedule, &r->position, request->q_index, request->q_len, p->tiles + p->state->num_tiles);
+  r->work.num_tiles =
+      spindle__cut_tiles(schedule, &r->position, request->q_index, request->q_len, p->tiles + p->state->num_tiles);
   spindle__cut_heads(schedule, &r->position, request->q_len, &r->work);
   p->state->num_tiles += r->work.num_tiles + 1;
   p->state->num_requests++;
@@ -38,7 +41,8 @@ static int64_t longest_walk(const prepared *p, const spindle__cpu_request *r) {
     spindle__segment segments[SPINDLE__MAX_SEGMENTS];
     int64_t i0 = r->request.q_index + tile[x], i1 = r->request.q_index + tile[x + 1];
     for (int32_t shifted = 0; shifted <= (r->position.s2_group > 0); shifted++) {
-      int32_t count = spindle__segments(&r->position, r->request.n, shifted, i0, i1, r->request.key_lo, r->request.key_hi, segments);
+      int32_t count =
+          spindle__segments(&r->position, r->request.n, shifted, i0, i1, r->request.key_lo, r->request.key_hi, segments);
       most = spindle__max(most, spindle__count_keys(segments, count));
     }
   }
@@ -47,7 +51,8 @@ static int64_t longest_walk(const prepared *p, const spindle__cpu_request *r) {
 
 /* Gives the request `splits` parts if there is room for their results. */
 static void split_request(prepared *p, spindle__cpu_request *r, int64_t splits) {
-  int64_t rows = (int64_t)r->request.q_len * p->layout->schedule.num_q_heads, room = p->layout->max_partials - p->state->num_partials;
+  int64_t rows = (int64_t)r->request.q_len * p->layout->schedule.num_q_heads,
+          room = p->layout->max_partials - p->state->num_partials;
   if (splits < 2 || splits > room / rows) return;
   r->work.num_splits = (int32_t)splits;
   r->work.first_partial = p->state->num_partials;
@@ -89,8 +94,8 @@ static void split_keys(prepared *p) {
   if (pays && !split) split_to_fit(p);
 }
 
-spindle_status spindle__cpu_prepare(const spindle_plan *plan, const spindle_positions *positions, const spindle_batch *batch, void *state,
-                                    spindle_stream stream) {
+spindle_status spindle__cpu_prepare(const spindle_plan *plan, const spindle_positions *positions, const spindle_batch *batch,
+                                    void *state, spindle_stream stream) {
   (void)stream;
   spindle__cpu_layout layout;
   spindle__cpu_layout_of(plan, &layout);

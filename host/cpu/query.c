@@ -4,7 +4,8 @@
 
 #include "cpu.h"
 
-void spindle__cpu_phases(const spindle__resolved *resolved, const spindle__map *map, const uint64_t **step, const uint64_t **offset) {
+void spindle__cpu_phases(const spindle__resolved *resolved, const spindle__map *map, const uint64_t **step,
+                         const uint64_t **offset) {
   bool at_zero = map->a == 0 && map->offset == 0 && !map->scaled;
   *step = !resolved->rotates || at_zero ? NULL : map->scaled ? resolved->scaled_step : resolved->step;
   *offset = map->scaled == 2 ? resolved->scaled_offset : NULL;
@@ -29,7 +30,8 @@ static double score_scale(const spindle__cpu_task *t, const spindle__cpu_unit *u
   if (t->r->position.row_scale == SPINDLE_ROWSCALE_SSMAX)
     row = args->row_scale_s[head] * row + (args->row_scale_b ? (double)args->row_scale_b[head] : 0.0);
   if (args->softcap > 0) scale *= 2.0 / (double)args->softcap; /* tanh x = 1 - 2 / (2^(2 x log2 e) + 1) */
-  if (args->k.scale && t->run->plan->shape.kv_dtype == SPINDLE_F8E4M3) scale *= (double)args->k.scale[u->kv_head * args->k.scale_head];
+  if (args->k.scale && t->run->plan->shape.kv_dtype == SPINDLE_F8E4M3)
+    scale *= (double)args->k.scale[u->kv_head * args->k.scale_head];
   return scale * row;
 }
 
@@ -59,8 +61,10 @@ static void pack_row(spindle__cpu_task *t, int64_t i, const float *c, const floa
       const char *in = (const char *)q->data + (at + head * q->head) * (int64_t)spindle__dtype_bytes(shape->q_dtype);
       float *to = t->q + (u.base + (i - t->i0) * u.heads + x) * t->q_stride;
       run->kernels->stage(ch, in, shape->q_dtype, c, s, staged);
-      if (t->few) scale_query(ch, staged, (float)(scale * rotated), (float)scale, to);
-      else run->kernels->pack_query(ch, staged, (float)(scale * rotated), (float)scale, to);
+      if (t->few)
+        scale_query(ch, staged, (float)(scale * rotated), (float)scale, to);
+      else
+        run->kernels->pack_query(ch, staged, (float)(scale * rotated), (float)scale, to);
     }
   }
 }

@@ -13,7 +13,9 @@
     if (try_status != SPINDLE_OK) return try_status; \
   } while (0)
 
-static int64_t pick(test_random *r, const int64_t *values, size_t count) { return values[test_random_int(r, 0, (int64_t)count - 1)]; }
+static int64_t pick(test_random *r, const int64_t *values, size_t count) {
+  return values[test_random_int(r, 0, (int64_t)count - 1)];
+}
 #define PICK(r, ...) pick(r, (const int64_t[]){__VA_ARGS__}, sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t))
 
 static void *allocate(size_t bytes) {
@@ -45,25 +47,40 @@ static void draw_shape(test_random *r, int32_t features, spindle_shape *s) {
   if (!s->o_dtype) s->o_dtype = s->q_dtype;
   if (features & TEST_CASE_METHODS) {
     s->key_state = test_random_once_in(r, 5) ? SPINDLE_KEYS_ROTATED : SPINDLE_KEYS_RAW;
-    s->bias = test_random_once_in(r, 3) ? (int32_t)PICK(r, SPINDLE_BIAS_ALIBI, SPINDLE_BIAS_KERPLE_LOG, SPINDLE_BIAS_KERPLE_POWER) : 0;
+    s->bias =
+        test_random_once_in(r, 3) ? (int32_t)PICK(r, SPINDLE_BIAS_ALIBI, SPINDLE_BIAS_KERPLE_LOG, SPINDLE_BIAS_KERPLE_POWER) : 0;
   }
 }
 
 /* ---- Method ---- */
 
 static void draw_rule(test_random *r, const test_case *c, spindle_position *p) {
-  p->rope = (int32_t)PICK(r, SPINDLE_ROPE_NONE, SPINDLE_ROPE_DEFAULT, SPINDLE_ROPE_LINEAR, SPINDLE_ROPE_YARN, SPINDLE_ROPE_DYNAMIC_LINEAR,
-                          SPINDLE_ROPE_DYNAMIC_YARN, SPINDLE_ROPE_DEEPSEEK_YARN, SPINDLE_ROPE_LLAMA3, SPINDLE_ROPE_TABLE, SPINDLE_ROPE_XPOS);
+  p->rope = (int32_t)PICK(r, SPINDLE_ROPE_NONE, SPINDLE_ROPE_DEFAULT, SPINDLE_ROPE_LINEAR, SPINDLE_ROPE_YARN,
+                          SPINDLE_ROPE_DYNAMIC_LINEAR, SPINDLE_ROPE_DYNAMIC_YARN, SPINDLE_ROPE_DEEPSEEK_YARN, SPINDLE_ROPE_LLAMA3,
+                          SPINDLE_ROPE_TABLE, SPINDLE_ROPE_XPOS);
   if (p->rope == SPINDLE_ROPE_XPOS && c->shape.key_state == SPINDLE_KEYS_ROTATED) p->rope = SPINDLE_ROPE_DEFAULT;
   switch (p->rope) {
     case SPINDLE_ROPE_LINEAR: p->factor = 4; break;
     case SPINDLE_ROPE_DYNAMIC_LINEAR: p->max_position_embeddings = 200; break;
-    case SPINDLE_ROPE_YARN: p->factor = 8; p->original_max_position_embeddings = 512; break;
+    case SPINDLE_ROPE_YARN:
+      p->factor = 8;
+      p->original_max_position_embeddings = 512;
+      break;
     case SPINDLE_ROPE_DYNAMIC_YARN: p->max_position_embeddings = p->original_max_position_embeddings = 256; break;
-    case SPINDLE_ROPE_DEEPSEEK_YARN: p->factor = 40; p->original_max_position_embeddings = 4096; break;
-    case SPINDLE_ROPE_LLAMA3: p->factor = 8; p->original_max_position_embeddings = 8192; break;
+    case SPINDLE_ROPE_DEEPSEEK_YARN:
+      p->factor = 40;
+      p->original_max_position_embeddings = 4096;
+      break;
+    case SPINDLE_ROPE_LLAMA3:
+      p->factor = 8;
+      p->original_max_position_embeddings = 8192;
+      break;
     case SPINDLE_ROPE_XPOS: p->scale_base = (double)PICK(r, 0, 20, 512); break;
-    case SPINDLE_ROPE_TABLE: p->num_pairs = c->shape.rotary_dim / 2; p->inv_freq = c->list; p->attention_factor = 1.25; break;
+    case SPINDLE_ROPE_TABLE:
+      p->num_pairs = c->shape.rotary_dim / 2;
+      p->inv_freq = c->list;
+      p->attention_factor = 1.25;
+      break;
     default: break;
   }
 }
@@ -105,6 +122,7 @@ static void draw_mask(test_random *r, const test_case *c, spindle_position *p) {
   }
   if (test_random_once_in(r, 6)) p->chunk = test_random_log(r, 1, 300);
   if (c->shape.num_q_heads % 2 == 0 && test_random_once_in(r, 6)) p->s2_group = 2 * test_random_log(r, 1, 100);
+  p->s2_wrap = p->s2_group && !p->not_causal && !p->remap && !p->window_left && !p->chunk && test_random_once_in(r, 2);
 }
 
 static void draw_row_scale(test_random *r, spindle_position *p) {
@@ -156,7 +174,8 @@ static void draw_pages(test_random *r, test_case *c) {
   if (size > 1 && test_random_once_in(r, 2)) {
     c->page_span = allocate(entries * sizeof *c->page_span);
     for (size_t e = 0; e < entries; e++) {
-      uint32_t first = (uint32_t)test_random_int(r, 0, size / 2), end = first + (uint32_t)test_random_int(r, (size + 1) / 2, size - (int64_t)first);
+      uint32_t first = (uint32_t)test_random_int(r, 0, size / 2),
+               end = first + (uint32_t)test_random_int(r, (size + 1) / 2, size - (int64_t)first);
       c->page_span[e] = first | end << 16;
     }
   }
@@ -169,7 +188,8 @@ static void draw_pages(test_random *r, test_case *c) {
       index += size + (test_random_once_in(r, 4) ? PICK(r, 1, 30, 3000) : 0);
     }
     int32_t entry = c->kv_len[x] / size;
-    c->q_index[x] = c->page_index[x * c->table_stride + (entry < c->table_stride ? entry : c->table_stride - 1)] + test_random_int(r, 0, size);
+    c->q_index[x] = c->page_index[x * c->table_stride + (entry < c->table_stride ? entry : c->table_stride - 1)] +
+                    test_random_int(r, 0, size);
   }
 }
 
@@ -189,7 +209,8 @@ static bool next_key(const test_case *c, int32_t x, key_walk *w, int64_t *page, 
   for (;; w->entry++, w->offset = 0) {
     int64_t e = (int64_t)x * c->table_stride + w->entry;
     if (w->entry == c->table_stride) return false;
-    int32_t first = c->page_span ? (int32_t)(c->page_span[e] & 0xffff) : 0, end = c->page_span ? (int32_t)(c->page_span[e] >> 16) : size;
+    int32_t first = c->page_span ? (int32_t)(c->page_span[e] & 0xffff) : 0,
+            end = c->page_span ? (int32_t)(c->page_span[e] >> 16) : size;
     if (w->offset < first) w->offset = first;
     if (w->offset >= end) continue;
     *page = c->pages[e];
@@ -244,8 +265,10 @@ void test_case_draw(test_random *r, int32_t features, test_case *c) {
   draw_shape(r, features, &c->shape);
   draw_lengths(r, features, c);
   c->options.struct_size = sizeof c->options;
-  if ((features & TEST_CASE_STORAGE) && test_random_once_in(r, 2)) draw_pages(r, c);
-  else draw_dense(r, features, c);
+  if ((features & TEST_CASE_STORAGE) && test_random_once_in(r, 2))
+    draw_pages(r, c);
+  else
+    draw_dense(r, features, c);
   c->options.max_requests = c->num_requests;
   c->options.max_q_rows = c->q_rows;
   c->options.max_kv_len = 720;
@@ -277,17 +300,19 @@ void test_case_draw(test_random *r, int32_t features, test_case *c) {
   }
   fill_tensors(r, c);
   snprintf(c->text, sizeof c->text,
-           "heads %d/%d dims %d/%d rotary %d+%d layout %d keys %d bias %d dtypes %d/%d/%d page %d index %d span %d shard %d/%d split %d softcap %g "
+           "heads %d/%d dims %d/%d rotary %d+%d layout %d keys %d bias %d dtypes %d/%d/%d page %d index %d span %d shard %d/%d "
+           "split %d softcap %g "
            "sinks %d | request 0: rows %d keys %d q_index %lld rope %d remap %d window %lld scale %d",
            heads, c->shape.num_kv_heads, c->shape.head_dim_qk, c->shape.head_dim_v, c->shape.rotary_offset, c->shape.rotary_dim,
-           c->shape.pair_layout, c->shape.key_state, c->shape.bias, c->shape.q_dtype, c->shape.kv_dtype, c->shape.o_dtype, c->options.page_size,
-           c->page_index != NULL, c->page_span != NULL, c->shard_size, c->shard_count, c->options.split_keys, (double)c->softcap, c->use_sinks,
-           c->q_len[0], c->kv_len[0], (long long)c->q_index[0], c->position[0].rope, c->position[0].remap, (long long)c->position[0].window_left,
-           c->position[0].row_scale);
+           c->shape.pair_layout, c->shape.key_state, c->shape.bias, c->shape.q_dtype, c->shape.kv_dtype, c->shape.o_dtype,
+           c->options.page_size, c->page_index != NULL, c->page_span != NULL, c->shard_size, c->shard_count,
+           c->options.split_keys, (double)c->softcap, c->use_sinks, c->q_len[0], c->kv_len[0], (long long)c->q_index[0],
+           c->position[0].rope, c->position[0].remap, (long long)c->position[0].window_left, c->position[0].row_scale);
 }
 
 void test_case_free(test_case *c) {
-  void *memory[] = {c->pages, c->page_index, c->page_span, c->list, c->q, c->k, c->v, c->bias_a, c->bias_p, c->sinks, c->row_scale_s, c->row_scale_b};
+  void *memory[] = {c->pages, c->page_index, c->page_span, c->list,  c->q,           c->k,
+                    c->v,     c->bias_a,     c->bias_p,    c->sinks, c->row_scale_s, c->row_scale_b};
   for (size_t x = 0; x < sizeof memory / sizeof *memory; x++) free(memory[x]);
 }
 
@@ -379,12 +404,63 @@ spindle_status test_case_run(const test_case *c, int32_t backend, int32_t num_th
 /* A float score is off by
  *     rotation     1e-6 for each of q and k, of |q| |k|
  *     the product  sqrt(D) roundings of 2^-24 of |q| |k|, and the few of scale, softcap and bias, which are as large as the score
- * and scores near the row's maximum are as large as its LSE. A weight is off by twice a score's error, O by that of the largest |v|, and by one
- * rounding to its type. |q| |k| scale is at most about 2 sqrt(D) here, for normal numbers; A^2 and the row scale at most double it. */
+ * and scores near the row's maximum are as large as its LSE. A weight is off by twice a score's error, O by that of the largest
+ * |v|, and by one rounding to its type. |q| |k| scale is at most about 2 sqrt(D) here, for normal numbers; A^2 and the row scale
+ * at most double it. */
 void test_case_tolerance(const test_case *c, float lse, double *o_tolerance, double *lse_tolerance) {
   double size = 4 * sqrt(c->shape.head_dim_qk) * c->k_scale * (isfinite(lse) ? 1 : 0);
   double magnitude = isfinite(lse) ? fabs((double)lse) : 0;
   double score = size * (2e-6 + sqrt(c->shape.head_dim_qk) * 0x1p-24) + (magnitude + 10) * 0x1p-22;
   *o_tolerance = 2 * score + 2 * test_unit_roundoff(c->shape.o_dtype);
   *lse_tolerance = score + magnitude * 0x1p-23;
+}
+
+/* ---- Against the reference ---- */
+
+#define UNTOUCHED 7.0f
+
+static bool row_agrees(const test_case *c, int64_t row, const float *o, const float *lse, const float *right_o,
+                       const float *right_lse) {
+  double largest = 6 * c->v_scale; /* of |v|, normal numbers */
+  double o_tolerance, lse_tolerance;
+  test_case_tolerance(c, right_lse[row], &o_tolerance, &lse_tolerance);
+  bool lse_agrees = isinf(right_lse[row]) ? lse[row] == right_lse[row] : fabs((double)lse[row] - right_lse[row]) <= lse_tolerance;
+  if (!lse_agrees)
+    fprintf(stderr, "row %lld: LSE %.9g, reference %.9g, tolerance %g\n", (long long)row, lse[row], right_lse[row],
+            lse_tolerance);
+  for (int32_t d = 0; d < c->shape.head_dim_v; d++) {
+    int64_t at = row * c->shape.head_dim_v + d;
+    if (fabs((double)o[at] - right_o[at]) <= largest * o_tolerance) continue;
+    fprintf(stderr, "row %lld channel %d: O %.9g, reference %.9g, tolerance %g\n", (long long)row, d, o[at], right_o[at],
+            largest * o_tolerance);
+    return false;
+  }
+  return lse_agrees;
+}
+
+static bool agrees(const test_case *c, int32_t threads) {
+  size_t rows = (size_t)c->q_rows * (size_t)c->shape.num_q_heads, count = rows * (size_t)c->shape.head_dim_v;
+  float *o = allocate(2 * count * sizeof *o), *lse = allocate(2 * rows * sizeof *lse);
+  for (size_t x = 0; x < 2 * count; x++) o[x] = UNTOUCHED;
+  for (size_t x = 0; x < 2 * rows; x++) lse[x] = UNTOUCHED;
+  bool right = test_case_run(c, SPINDLE_BACKEND_REFERENCE, 0, o, lse) == SPINDLE_OK &&
+               test_case_run(c, SPINDLE_BACKEND_CPU, threads, o + count, lse + rows) == SPINDLE_OK;
+  if (!right) fprintf(stderr, "%s\n", spindle_last_error());
+  for (size_t row = 0; right && row < rows; row++) right = row_agrees(c, (int64_t)row, o + count, lse + rows, o, lse);
+  free(o);
+  free(lse);
+  return right;
+}
+
+bool test_case_check_cpu(int32_t features, int cases) {
+  test_random r = test_random_start();
+  bool right = true;
+  for (int number = 0; right && number < cases; number++) {
+    test_case c;
+    test_case_draw(&r, features, &c);
+    right = agrees(&c, (int32_t)test_random_int(&r, 1, 3));
+    if (!right) fprintf(stderr, "case %d: %s\n", number, c.text);
+    test_case_free(&c);
+  }
+  return right;
 }

@@ -42,6 +42,10 @@ void test_case_free(test_case *c);
 /* Runs it and gives O as float [q_rows][Hq][Dv] and LSE [q_rows][Hq]. Rows of no request hold what `o` and `lse` held. */
 spindle_status test_case_run(const test_case *c, int32_t backend, int32_t num_threads, float *o, float *lse);
 
+/* Draws `cases` and runs each on the reference and on the cpu backend, with 1 to 3 threads. false: they disagree, and stderr says
+ * where. */
+bool test_case_check_cpu(int32_t features, int cases);
+
 /* How far O (in units of the largest |v|) and LSE of a row may be off, given the row's LSE: see attention_case.c. */
 void test_case_tolerance(const test_case *c, float lse, double *o_tolerance, double *lse_tolerance);
 

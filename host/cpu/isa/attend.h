@@ -7,7 +7,7 @@
 #include "few.h"
 #include "gemm.h"
 
-#define TILE SPINDLE__CPU_TILE_KEYS
+#define TILE       SPINDLE__CPU_TILE_KEYS
 #define MAX_PANELS (SPINDLE__CPU_MAX_ROWS / MAX_ROWS + 3)
 
 /* Rows that one register block takes together, and the columns that any of them sees. */
@@ -34,7 +34,8 @@ static int32_t make_panels(const spindle__cpu_tile *t, int32_t most_rows, panel 
   return count;
 }
 
-/* Blocks of keys outermost: one block stays in L1 while all rows pass. Vectors of columns that no row of a panel sees are left out. */
+/* Blocks of keys outermost: one block stays in L1 while all rows pass. Vectors of columns that no row of a panel sees are left
+ * out. */
 static void scores(const spindle__cpu_tile *t, const panel *panels, int32_t num_panels) {
   for (int32_t first = 0; first < TILE; first += BLOCK) {
     const float *k = t->k + (int64_t)first * t->depth;
@@ -62,10 +63,10 @@ ALWAYS_INLINE vf bias_at(const spindle__cpu_tile *t, const float *table, int32_t
   return b;
 }
 
-/* Turns a row of scores into weights 2^(score - maximum) and returns their sum. Columns outside [lo, hi) were never computed, or are masked: they
- * become 0 whatever they hold. `rescale` becomes what the row's older sums are multiplied with. */
-ALWAYS_INLINE float softmax_row(const spindle__cpu_tile *t, int32_t row, int32_t lo, int32_t hi, int32_t begin, int32_t end, const int plain,
-                                float *maximum) {
+/* Turns a row of scores into weights 2^(score - maximum) and returns their sum. Columns outside [lo, hi) were never computed, or
+ * are masked: they become 0 whatever they hold. `rescale` becomes what the row's older sums are multiplied with. */
+ALWAYS_INLINE float softmax_row(const spindle__cpu_tile *t, int32_t row, int32_t lo, int32_t hi, int32_t begin, int32_t end,
+                                const int plain, float *maximum) {
   float *s = t->s + (int64_t)row * TILE;
   vf top = splat(-INFINITY), sum = {0};
   vi column = iota();
@@ -99,9 +100,12 @@ static void softmax(const spindle__cpu_tile *t, const panel *p, float *alpha) {
   for (int32_t r = 0; r < p->rows; r++) {
     int32_t row = p->row + r, lo = t->lo[row / t->group], hi = t->hi[row / t->group];
     old[r] = new[r] = t->m[row];
-    if (lo >= hi) memset(t->s + (int64_t)row * TILE + begin, 0, (size_t)(end - begin) * 4);
-    else if (lo <= begin && hi >= end && !t->bias && t->softcap == 0.0f) sum[r] = softmax_row(t, row, lo, hi, begin, end, 1, &new[r]);
-    else sum[r] = softmax_row(t, row, lo, hi, begin, end, 0, &new[r]);
+    if (lo >= hi)
+      memset(t->s + (int64_t)row * TILE + begin, 0, (size_t)(end - begin) * 4);
+    else if (lo <= begin && hi >= end && !t->bias && t->softcap == 0.0f)
+      sum[r] = softmax_row(t, row, lo, hi, begin, end, 1, &new[r]);
+    else
+      sum[r] = softmax_row(t, row, lo, hi, begin, end, 0, &new[r]);
   }
   for (int32_t r = 0; r < p->rows; r++) {
     vf a = exp2_vec(splat(new[r] == -INFINITY ? 0.0f : old[r] - new[r]));
@@ -117,8 +121,9 @@ static void values(const spindle__cpu_tile *t, const panel *panels, int32_t num_
     const float *v = t->v + (int64_t)first * TILE;
     for (int32_t n = 0; n < num_panels; n++) {
       const panel *p = &panels[n];
-      gemm_table[p->line][(wide + WIDTH - 1) / WIDTH - 1](p->hi - p->lo, t->s + (int64_t)p->row * TILE + p->lo, TILE, v + (int64_t)p->lo * BLOCK,
-                                                          t->o + (int64_t)p->row * t->o_stride + first, t->o_stride, alpha + p->row);
+      gemm_table[p->line][(wide + WIDTH - 1) / WIDTH - 1](
+          p->hi - p->lo, t->s + (int64_t)p->row * TILE + p->lo, TILE, v + (int64_t)p->lo * BLOCK,
+          t->o + (int64_t)p->row * t->o_stride + first, t->o_stride, alpha + p->row);
     }
   }
 }

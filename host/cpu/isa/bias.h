@@ -1,5 +1,5 @@
-/* Biases by distance. Evaluated in double, because p log2(dist) loses six bits before it becomes an exponent; a tile needs one value per distance,
- * not per score, so this costs little. */
+/* Biases by distance. Evaluated in double, because p log2(dist) loses six bits before it becomes an exponent; a tile needs one
+ * value per distance, not per score, so this costs little. */
 #ifndef SPINDLE_HOST_CPU_ISA_BIAS_H
 #define SPINDLE_HOST_CPU_ISA_BIAS_H
 

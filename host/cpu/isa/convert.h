@@ -1,5 +1,5 @@
-/* Storage types to float and back, round to nearest even. Inputs never become float subnormals, which some machines multiply a hundred
- * times slower. */
+/* Storage types to float and back, round to nearest even. Inputs never become float subnormals, which some machines multiply a
+ * hundred times slower. */
 #ifndef SPINDLE_HOST_CPU_ISA_CONVERT_H
 #define SPINDLE_HOST_CPU_ISA_CONVERT_H
 
@@ -14,8 +14,8 @@ ALWAYS_INLINE int32_t size_of(int32_t dtype) { return dtype == SPINDLE_F32 ? 4 :
 
 /* ---- To float ---- */
 
-/* Numbers whose exponent field, now at a float's place, has bias 127 - rebias. Subnormals become normal by borrowing 1 and giving it
- * back. */
+/* Numbers whose exponent field, now at a float's place, has bias 127 - rebias. Subnormals become normal by borrowing 1 and giving
+ * it back. */
 ALWAYS_INLINE vf widen(vu magnitude, vu sign, uint32_t rebias) {
   vf normal = (vf)(magnitude + (rebias << 23));
   vf subnormal = (vf)(magnitude + ((rebias + 1) << 23)) - (vf)(splat_unsigned((rebias + 1) << 23));
@@ -65,19 +65,19 @@ ALWAYS_INLINE void to_float_as(float *out, const char *in, const int32_t dtype, 
 }
 
 /* Calls f(..., dtype) with the type as a constant, so that its loops are made for it. */
-#define WITH_DTYPE(dtype, f, ...)                                     \
-  switch (dtype) {                                                    \
-    case SPINDLE_F32: f(__VA_ARGS__, SPINDLE_F32); break;             \
-    case SPINDLE_F16: f(__VA_ARGS__, SPINDLE_F16); break;             \
-    case SPINDLE_BF16: f(__VA_ARGS__, SPINDLE_BF16); break;           \
-    default: f(__VA_ARGS__, SPINDLE_F8E4M3);                          \
+#define WITH_DTYPE(dtype, f, ...)                           \
+  switch (dtype) {                                          \
+    case SPINDLE_F32: f(__VA_ARGS__, SPINDLE_F32); break;   \
+    case SPINDLE_F16: f(__VA_ARGS__, SPINDLE_F16); break;   \
+    case SPINDLE_BF16: f(__VA_ARGS__, SPINDLE_BF16); break; \
+    default: f(__VA_ARGS__, SPINDLE_F8E4M3);                \
   }
 
-ALWAYS_INLINE void to_float_order(float *out, const char *in, int32_t count, const int32_t dtype) { to_float_as(out, in, dtype, count); }
-
-static void to_float(float *out, const void *in, int32_t dtype, int32_t count) {
-  WITH_DTYPE(dtype, to_float_order, out, in, count)
+ALWAYS_INLINE void to_float_order(float *out, const char *in, int32_t count, const int32_t dtype) {
+  to_float_as(out, in, dtype, count);
 }
+
+static void to_float(float *out, const void *in, int32_t dtype, int32_t count){WITH_DTYPE(dtype, to_float_order, out, in, count)}
 
 /* ---- From float: not on the way of keys and values, so plain loops that compilers vectorise ---- */
 
@@ -97,7 +97,8 @@ ALWAYS_INLINE uint32_t bits_of(float x) {
 ALWAYS_INLINE uint16_t f16_of_float(float x) {
   uint32_t bits = bits_of(x), sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
   uint32_t normal = (magnitude + 0xfff + (magnitude >> 13 & 1) - (112u << 23)) >> 13;
-  uint32_t subnormal = bits_of(float_of(magnitude) + 0.5f) - bits_of(0.5f); /* the sum rounds at 2^-24, f16's last place below 2^-14 */
+  uint32_t subnormal =
+      bits_of(float_of(magnitude) + 0.5f) - bits_of(0.5f); /* the sum rounds at 2^-24, f16's last place below 2^-14 */
   uint32_t h = magnitude < 113u << 23 ? subnormal : normal;
   if (magnitude >= 0x477ff000u) h = 0x7c00; /* 65520 and more */
   if (magnitude > 0x7f800000u) h = 0x7e00;

@@ -1,4 +1,5 @@
-/* Few query rows, as in decode: memory is the limit, so keys are neither transposed nor packed, and values are multiplied where they lie. */
+/* Few query rows, as in decode: memory is the limit, so keys are neither transposed nor packed, and values are multiplied where
+ * they lie. */
 #ifndef SPINDLE_HOST_CPU_ISA_FEW_H
 #define SPINDLE_HOST_CPU_ISA_FEW_H
 
@@ -36,8 +37,8 @@ ALWAYS_INLINE vf dot_keys(const float *q, const float *staged, int32_t stride, i
 }
 
 /* The same against keys as they are turned, without a stop in memory: pays for one or two rows. */
-ALWAYS_INLINE void dot_pairs(const spindle__cpu_channels *ch, const char *first, const int interleaved, const float *c, const float *s,
-                             const float *q, const int rows, vf *sum, const int32_t dtype) {
+ALWAYS_INLINE void dot_pairs(const spindle__cpu_channels *ch, const char *first, const int interleaved, const float *c,
+                             const float *s, const float *q, const int rows, vf *sum, const int32_t dtype) {
   vf x, y;
   int32_t t;
   FOR_EACH_PAIRS(interleaved, {
@@ -49,7 +50,8 @@ ALWAYS_INLINE void dot_pairs(const spindle__cpu_channels *ch, const char *first,
   })
 }
 
-ALWAYS_INLINE void dot_run(const char *in, int32_t count, const float *q, int32_t stride, const int rows, vf *sum, const int32_t dtype) {
+ALWAYS_INLINE void dot_run(const char *in, int32_t count, const float *q, int32_t stride, const int rows, vf *sum,
+                           const int32_t dtype) {
   int32_t size = size_of(dtype);
   for (int32_t x = 0; x < count; x += WIDTH) {
     vf k = x + WIDTH <= count ? load_as(in + x * size, dtype) : load_some(in + x * size, dtype, count - x);
@@ -57,13 +59,15 @@ ALWAYS_INLINE void dot_run(const char *in, int32_t count, const float *q, int32_
   }
 }
 
-ALWAYS_INLINE void dot_key(const spindle__cpu_channels *ch, const char *row, const float *c, const float *s, const float *q, const int rows,
-                           vf *sum, const int32_t dtype) {
+ALWAYS_INLINE void dot_key(const spindle__cpu_channels *ch, const char *row, const float *c, const float *s, const float *q,
+                           const int rows, vf *sum, const int32_t dtype) {
   int32_t size = size_of(dtype), after = ch->offset + 2 * ch->pairs;
   const float *rest = q + 2 * ch->pairs_padded;
   for (int r = 0; r < rows; r++) sum[r] = splat(0.0f);
-  if (ch->interleaved) dot_pairs(ch, row + ch->offset * size, 1, c, s, q, rows, sum, dtype);
-  else dot_pairs(ch, row + ch->offset * size, 0, c, s, q, rows, sum, dtype);
+  if (ch->interleaved)
+    dot_pairs(ch, row + ch->offset * size, 1, c, s, q, rows, sum, dtype);
+  else
+    dot_pairs(ch, row + ch->offset * size, 0, c, s, q, rows, sum, dtype);
   dot_run(row, ch->offset, rest, ch->staged, rows, sum, dtype);
   dot_run(row + after * size, ch->depth - after, rest + ch->offset, ch->staged, rows, sum, dtype);
 }
@@ -83,8 +87,8 @@ ALWAYS_INLINE void score_directly(const spindle__cpu_channels *ch, const spindle
   }
 }
 
-ALWAYS_INLINE void score_staged(const spindle__cpu_channels *ch, const spindle__cpu_rows *keys, const float *c, const float *s, const float *q,
-                                int32_t rows, float *scores, const int32_t dtype) {
+ALWAYS_INLINE void score_staged(const spindle__cpu_channels *ch, const spindle__cpu_rows *keys, const float *c, const float *s,
+                                const float *q, int32_t rows, float *scores, const int32_t dtype) {
   staged_rows staged;
   memset(staged.row, 0, (size_t)(WIDTH * ch->staged) * 4);
   for (int32_t g = 0; g < keys->count; g += WIDTH) {
@@ -94,24 +98,27 @@ ALWAYS_INLINE void score_staged(const spindle__cpu_channels *ch, const spindle__
   }
 }
 
-ALWAYS_INLINE void score_keys_as(const spindle__cpu_channels *ch, const spindle__cpu_rows *keys, const float *c, const float *s, const float *q,
-                                 int32_t rows, float *scores, const int32_t dtype) {
-  if (rows == 1) score_directly(ch, keys, c, s, q, 1, scores, dtype);
-  else if (rows == 2) score_directly(ch, keys, c, s, q, 2, scores, dtype);
-  else score_staged(ch, keys, c, s, q, rows, scores, dtype);
+ALWAYS_INLINE void score_keys_as(const spindle__cpu_channels *ch, const spindle__cpu_rows *keys, const float *c, const float *s,
+                                 const float *q, int32_t rows, float *scores, const int32_t dtype) {
+  if (rows == 1)
+    score_directly(ch, keys, c, s, q, 1, scores, dtype);
+  else if (rows == 2)
+    score_directly(ch, keys, c, s, q, 2, scores, dtype);
+  else
+    score_staged(ch, keys, c, s, q, rows, scores, dtype);
 }
 
-static void score_keys(const spindle__cpu_channels *ch, const spindle__cpu_rows *keys, const float *c, const float *s, const float *q,
-                       int32_t rows, float *scores) {
-  WITH_DTYPE(keys->dtype, score_keys_as, ch, keys, c, s, q, rows, scores)
-}
+static void score_keys(const spindle__cpu_channels *ch, const spindle__cpu_rows *keys, const float *c, const float *s,
+                       const float *q, int32_t rows,
+                       float *scores){WITH_DTYPE(keys->dtype, score_keys_as, ch, keys, c, s, q, rows, scores)}
 
 /* ---- Values ---- */
 
-/* o = alpha o + s v over columns [lo, hi), for `rows` rows of s and o and `vectors` vectors of channels; the last channel vector is cut to
- * `count` channels where that is less than a vector. */
-ALWAYS_INLINE void value_block(const int rows, const int vectors, const int count, const spindle__cpu_rows *v, int32_t channel, const float *s,
-                               int32_t lo, int32_t hi, float *o, int32_t o_stride, const float *alpha, const int fetch, const int32_t dtype) {
+/* o = alpha o + s v over columns [lo, hi), for `rows` rows of s and o and `vectors` vectors of channels; the last channel vector
+ * is cut to `count` channels where that is less than a vector. */
+ALWAYS_INLINE void value_block(const int rows, const int vectors, const int count, const spindle__cpu_rows *v, int32_t channel,
+                               const float *s, int32_t lo, int32_t hi, float *o, int32_t o_stride, const float *alpha,
+                               const int fetch, const int32_t dtype) {
   vf acc[4][MAX_VECTORS];
   int32_t size = size_of(dtype);
 #pragma GCC unroll 4
@@ -141,8 +148,10 @@ ALWAYS_INLINE void value_rows(const int rows, const spindle__cpu_tile *t, int32_
   int32_t x = 0, stride = t->o_stride;
   alpha += row;
   for (; x + BLOCK <= t->values; x += BLOCK) {
-    if (x == 0 && row == 0) value_block(rows, MAX_VECTORS, WIDTH, t->v_rows, x, s, lo, hi, o + x, stride, alpha, 1, dtype);
-    else value_block(rows, MAX_VECTORS, WIDTH, t->v_rows, x, s, lo, hi, o + x, stride, alpha, 0, dtype);
+    if (x == 0 && row == 0)
+      value_block(rows, MAX_VECTORS, WIDTH, t->v_rows, x, s, lo, hi, o + x, stride, alpha, 1, dtype);
+    else
+      value_block(rows, MAX_VECTORS, WIDTH, t->v_rows, x, s, lo, hi, o + x, stride, alpha, 0, dtype);
   }
   for (; x + WIDTH <= t->values; x += WIDTH) value_block(rows, 1, WIDTH, t->v_rows, x, s, lo, hi, o + x, stride, alpha, 0, dtype);
   if (x < t->values) value_block(rows, 1, t->values - x, t->v_rows, x, s, lo, hi, o + x, stride, alpha, 0, dtype);
@@ -156,14 +165,15 @@ ALWAYS_INLINE void few_values_as(const spindle__cpu_tile *t, const float *alpha,
       if (t->lo[(row + same) / t->group] != lo || t->hi[(row + same) / t->group] != hi) break;
     if (same == 3) same = 2;
     if (lo >= hi) continue;
-    if (same == 4) value_rows(4, t, row, lo, hi, alpha, dtype);
-    else if (same == 2) value_rows(2, t, row, lo, hi, alpha, dtype);
-    else value_rows(1, t, row, lo, hi, alpha, dtype);
+    if (same == 4)
+      value_rows(4, t, row, lo, hi, alpha, dtype);
+    else if (same == 2)
+      value_rows(2, t, row, lo, hi, alpha, dtype);
+    else
+      value_rows(1, t, row, lo, hi, alpha, dtype);
   }
 }
 
-static void few_values(const spindle__cpu_tile *t, const float *alpha) {
-  WITH_DTYPE(t->v_rows->dtype, few_values_as, t, alpha)
-}
+static void few_values(const spindle__cpu_tile *t, const float *alpha) { WITH_DTYPE(t->v_rows->dtype, few_values_as, t, alpha) }
 
 #endif

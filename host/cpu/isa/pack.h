@@ -53,8 +53,8 @@ typedef struct staged_rows {
 } staged_rows;
 
 /* Keys [g, g + WIDTH) of the tile, turned; rows past its end are 0. */
-ALWAYS_INLINE void stage_keys(const spindle__cpu_channels *ch, const spindle__cpu_rows *keys, int32_t g, const float *c, const float *s,
-                              float *staged, const int32_t dtype) {
+ALWAYS_INLINE void stage_keys(const spindle__cpu_channels *ch, const spindle__cpu_rows *keys, int32_t g, const float *c,
+                              const float *s, float *staged, const int32_t dtype) {
   int32_t padded = ch->pairs_padded, size = size_of(dtype);
   for (int32_t r = 0; r < WIDTH; r++) {
     float *row = staged + r * ch->staged;
@@ -68,8 +68,8 @@ ALWAYS_INLINE void stage_keys(const spindle__cpu_channels *ch, const spindle__cp
   }
 }
 
-ALWAYS_INLINE void pack_keys_as(const spindle__cpu_channels *ch, const spindle__cpu_rows *keys, const float *c, const float *s, float *packed,
-                                const int32_t dtype) {
+ALWAYS_INLINE void pack_keys_as(const spindle__cpu_channels *ch, const spindle__cpu_rows *keys, const float *c, const float *s,
+                                float *packed, const int32_t dtype) {
   staged_rows staged;
   int32_t pairs = ch->pairs, padded = ch->pairs_padded;
   memset(staged.row, 0, (size_t)(WIDTH * ch->staged) * 4);
@@ -82,13 +82,14 @@ ALWAYS_INLINE void pack_keys_as(const spindle__cpu_channels *ch, const spindle__
   }
 }
 
-static void pack_keys(const spindle__cpu_channels *ch, const spindle__cpu_rows *keys, const float *c, const float *s, float *packed) {
-  WITH_DTYPE(keys->dtype, pack_keys_as, ch, keys, c, s, packed)
-}
+static void pack_keys(const spindle__cpu_channels *ch, const spindle__cpu_rows *keys, const float *c, const float *s,
+                      float *packed){WITH_DTYPE(keys->dtype, pack_keys_as, ch, keys, c, s, packed)}
 
 /* ---- Values ---- */
 
-ALWAYS_INLINE vi not_finite(vf v) { return ((vi)v & 0x7f800000) == 0x7f800000; }
+ALWAYS_INLINE vi not_finite(vf v) {
+  return ((vi)v & 0x7f800000) == 0x7f800000;
+}
 
 ALWAYS_INLINE void pack_values_as(const spindle__cpu_rows *values, float *packed, int32_t *finite, const int32_t dtype) {
   vi bad = {0};
@@ -125,7 +126,8 @@ static int32_t pack_values(const spindle__cpu_rows *values, float *packed) {
 
 /* ---- Queries ---- */
 
-static void pack_query(const spindle__cpu_channels *ch, const float *restrict staged, float rotated_scale, float scale, float *restrict packed) {
+static void pack_query(const spindle__cpu_channels *ch, const float *restrict staged, float rotated_scale, float scale,
+                       float *restrict packed) {
   int32_t pairs = ch->pairs;
   const float *second = staged + ch->pairs_padded, *rest = second + ch->pairs_padded;
   for (int32_t t = 0; t < pairs; t++) packed[t] = staged[t] * rotated_scale;

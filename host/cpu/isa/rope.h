@@ -1,12 +1,13 @@
-/* Canonical cos and sin for rows of positions, rotation of staged rows, and xPos' decay. Everything runs over whole vectors of pairs, so a pair's
- * bits do not depend on where it stands. */
+/* Canonical cos and sin for rows of positions, rotation of staged rows, and xPos' decay. Everything runs over whole vectors of
+ * pairs, so a pair's bits do not depend on where it stands. */
 #ifndef SPINDLE_HOST_CPU_ISA_ROPE_H
 #define SPINDLE_HOST_CPU_ISA_ROPE_H
 
 #include "../../../kernels/rope/phase.h"
 #include "convert.h"
 
-static void exact_cos_sin(int64_t m, const uint64_t *step, const uint64_t *offset, int32_t pairs, float *restrict c, float *restrict s) {
+static void exact_cos_sin(int64_t m, const uint64_t *step, const uint64_t *offset, int32_t pairs, float *restrict c,
+                          float *restrict s) {
   if (offset)
     for (int32_t t = 0; t < pairs; t++) spindle__phase_cos_sin((uint64_t)m * step[t] + offset[t], &c[t], &s[t]);
   else
@@ -14,7 +15,8 @@ static void exact_cos_sin(int64_t m, const uint64_t *step, const uint64_t *offse
 }
 
 /* `from` turned by the steps, `times` times. */
-static void turn(const float *from_c, const float *from_s, const float *step_c, const float *step_s, int32_t times, int32_t pairs, float *c, float *s) {
+static void turn(const float *from_c, const float *from_s, const float *step_c, const float *step_s, int32_t times, int32_t pairs,
+                 float *c, float *s) {
   for (int32_t t = 0; t < pairs; t += WIDTH) {
     vf x = load(from_c + t), y = load(from_s + t), a = load(step_c + t), b = load(step_s + t);
     for (int32_t k = 0; k < times; k++) {
@@ -34,7 +36,8 @@ ALWAYS_INLINE int continues_run(const int64_t *m, int32_t r, int32_t *times) {
   return 1;
 }
 
-static void cos_sin(const int64_t *m, int32_t rows, const uint64_t *step, const uint64_t *offset, int32_t pairs, float *c, float *s) {
+static void cos_sin(const int64_t *m, int32_t rows, const uint64_t *step, const uint64_t *offset, int32_t pairs, float *c,
+                    float *s) {
   float step_c[SPINDLE__MAX_PAIRS], step_s[SPINDLE__MAX_PAIRS];
   for (int32_t t = 0; t < pairs; t++) spindle__step_cos_sin(step[t], &step_c[t], &step_s[t]);
   for (int32_t r = 0; r < rows; r++) {
@@ -87,10 +90,10 @@ static void decay(const int64_t *x, int32_t rows, const double *rate, int32_t pa
   }
 }
 
-/* A vector of pairs from pair t on: first members x, second members y, turned if there are cos and sin. `count` of them are there, the others
- * are 0. first: of the first rotated channel. */
-ALWAYS_INLINE void load_pairs(const spindle__cpu_channels *ch, const char *first, const int interleaved, int32_t t, const int count,
-                              const float *c, const float *s, const int32_t dtype, vf *x, vf *y) {
+/* A vector of pairs from pair t on: first members x, second members y, turned if there are cos and sin. `count` of them are
+ * there, the others are 0. first: of the first rotated channel. */
+ALWAYS_INLINE void load_pairs(const spindle__cpu_channels *ch, const char *first, const int interleaved, int32_t t,
+                              const int count, const float *c, const float *s, const int32_t dtype, vf *x, vf *y) {
   int32_t size = size_of(dtype);
   const int all = count == WIDTH;
   if (interleaved) {
@@ -113,18 +116,18 @@ ALWAYS_INLINE void load_pairs(const spindle__cpu_channels *ch, const char *first
 }
 
 /* Runs `body` with x and y for the pairs from every t on. */
-#define FOR_EACH_PAIRS(interleaved, body)                                                     \
-  for (t = 0; t + WIDTH <= ch->pairs; t += WIDTH) {                                           \
-    load_pairs(ch, first, interleaved, t, WIDTH, c, s, dtype, &x, &y);                        \
-    body                                                                                      \
-  }                                                                                           \
-  if (t < ch->pairs) {                                                                        \
-    load_pairs(ch, first, interleaved, t, ch->pairs - t, c, s, dtype, &x, &y);                \
-    body                                                                                      \
+#define FOR_EACH_PAIRS(interleaved, body)                                      \
+  for (t = 0; t + WIDTH <= ch->pairs; t += WIDTH) {                            \
+    load_pairs(ch, first, interleaved, t, WIDTH, c, s, dtype, &x, &y);         \
+    body                                                                       \
+  }                                                                            \
+  if (t < ch->pairs) {                                                         \
+    load_pairs(ch, first, interleaved, t, ch->pairs - t, c, s, dtype, &x, &y); \
+    body                                                                       \
   }
 
-ALWAYS_INLINE void stage_pairs(const spindle__cpu_channels *ch, const char *first, const int interleaved, const float *c, const float *s,
-                               float *staged, const int32_t dtype) {
+ALWAYS_INLINE void stage_pairs(const spindle__cpu_channels *ch, const char *first, const int interleaved, const float *c,
+                               const float *s, float *staged, const int32_t dtype) {
   vf x, y;
   int32_t t;
   FOR_EACH_PAIRS(interleaved, {
@@ -137,13 +140,16 @@ ALWAYS_INLINE void stage_as(const spindle__cpu_channels *ch, const char *row, co
                             const int32_t dtype) {
   int32_t size = size_of(dtype), after = ch->offset + 2 * ch->pairs;
   float *rest = staged + 2 * ch->pairs_padded;
-  if (ch->interleaved) stage_pairs(ch, row + ch->offset * size, 1, c, s, staged, dtype);
-  else stage_pairs(ch, row + ch->offset * size, 0, c, s, staged, dtype);
+  if (ch->interleaved)
+    stage_pairs(ch, row + ch->offset * size, 1, c, s, staged, dtype);
+  else
+    stage_pairs(ch, row + ch->offset * size, 0, c, s, staged, dtype);
   to_float_as(rest, row, dtype, ch->offset);
   to_float_as(rest + ch->offset, row + after * size, dtype, ch->depth - after);
 }
 
-static void stage(const spindle__cpu_channels *ch, const void *row, int32_t dtype, const float *c, const float *s, float *staged) {
+static void stage(const spindle__cpu_channels *ch, const void *row, int32_t dtype, const float *c, const float *s,
+                  float *staged) {
   WITH_DTYPE(dtype, stage_as, ch, row, c, s, staged)
 }
 

@@ -6,16 +6,16 @@
 #include <string.h>
 
 #if defined(__AVX512F__)
-#define WIDTH 16
+#define WIDTH       16
 #define MAX_VECTORS 4 /* of a register block: 6 rows x 4 vectors leave 8 of 32 registers for operands */
 #elif defined(__AVX2__)
-#define WIDTH 8
+#define WIDTH       8
 #define MAX_VECTORS 2 /* 12 of 16 registers */
 #else
-#define WIDTH 4
+#define WIDTH       4
 #define MAX_VECTORS 2
 #endif
-#define BLOCK (WIDTH * MAX_VECTORS) /* columns of a packed block in use */
+#define BLOCK    (WIDTH * MAX_VECTORS) /* columns of a packed block in use */
 #define MAX_ROWS 6
 
 #if defined(__SSE2__)
@@ -69,7 +69,8 @@ ALWAYS_INLINE float horizontal_sum(vf x) {
   return lane[0];
 }
 
-/* 2^x to 1.2e-7 relative: the nearest integer and a minimax polynomial of degree 5 on +-1/2. 0 below -125, so that no subnormal appears; NaN stays. */
+/* 2^x to 1.2e-7 relative: the nearest integer and a minimax polynomial of degree 5 on +-1/2. 0 below -125, so that no subnormal
+ * appears; NaN stays. */
 ALWAYS_INLINE vf exp2_vec(vf x) {
   const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer, left in the low bits */
   vf t = x + magic;
@@ -86,20 +87,20 @@ ALWAYS_INLINE vf exp2_vec(vf x) {
 
 /* ZIP: the first (last) halves of a and b, alternating. EVEN, ODD: every other lane of a, then of b. */
 #if WIDTH == 16
-#define ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define ZIP_LOW(a, b)  __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
 #define ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
-#define EVEN(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)
-#define ODD(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)
+#define EVEN(a, b)     __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)
+#define ODD(a, b)      __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)
 #elif WIDTH == 8
-#define ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define ZIP_LOW(a, b)  __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
 #define ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
-#define EVEN(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14)
-#define ODD(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15)
+#define EVEN(a, b)     __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14)
+#define ODD(a, b)      __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15)
 #else
-#define ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
+#define ZIP_LOW(a, b)  __builtin_shufflevector(a, b, 0, 4, 1, 5)
 #define ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
-#define EVEN(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6)
-#define ODD(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7)
+#define EVEN(a, b)     __builtin_shufflevector(a, b, 0, 2, 4, 6)
+#define ODD(a, b)      __builtin_shufflevector(a, b, 1, 3, 5, 7)
 #endif
 
 #endif
