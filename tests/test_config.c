@@ -181,6 +181,19 @@ Test(config, a_model_may_write_rope_dim_and_mscale) {
   cr_expect_eq(layer.position.attention_factor, 1.5);
 }
 
+Test(config, exaone_rotates_everywhere_without_a_window) {
+  const char *without =
+      "{\"model_type\": \"exaone4\", \"sliding_window\": null, \"num_hidden_layers\": 2,"
+      "\"layer_types\": [\"full_attention\", \"full_attention\"]}";
+  cr_expect_eq(layer_in(without, 1).position.rope, SPINDLE_ROPE_DEFAULT);
+  cr_expect_eq(layer_in("{\"model_type\": \"exaone4\"}", 3).position.rope, SPINDLE_ROPE_NONE);
+}
+
+Test(config, llama4_lists_no_layers_where_it_means_its_default) {
+  cr_expect_eq(layer_in("{\"model_type\": \"llama4_text\", \"no_rope_layers\": []}", 3).position.rope, SPINDLE_ROPE_NONE);
+  cr_expect_eq(layer_in("{\"model_type\": \"llama4_text\", \"no_rope_layers\": []}", 4).position.chunk, 8192);
+}
+
 Test(config, layers_without_attention) {
   spindle_config *config =
       parsed("{\"model_type\": \"jamba\", \"num_hidden_layers\": 8, \"attn_layer_period\": 4, \"attn_layer_offset\": 1}");

@@ -66,6 +66,7 @@ typedef struct spindle__family {
   double multiplier;                 /* of attention_multiplier or query_pre_attn_scalar */
   double softcap;
   const char *full_type;       /* rope type of full layers */
+  int8_t rope_without_window;  /* NOPE_FULL, but all layers rotate where there is no window */
   int8_t needs_rope;           /* the default is scaled in a way that the file must say */
   int8_t attentions;           /* per layer counted by the file; default 1 */
   int8_t sliding_kv;           /* KV heads of sliding layers are so many times those of full ones; default 1 */

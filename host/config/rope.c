@@ -10,7 +10,8 @@ static int rotates(spindle__reader *r, const spindle__family *f, const spindle_c
   if (f->flags & FAMILY_ROPE_KEY) return cJSON_IsString(kind) && strcmp(kind->valuestring, "rope") == 0;
   if (theta) return spindle__number(r, theta, "layer_rope_theta", 0, SPINDLE__CONFIG_MAX_LENGTH, 0) != 0;
   if (f->flags & FAMILY_NOPE_LIST) return spindle__rotates_by_list(r, r->layer);
-  return !(f->flags & FAMILY_NOPE_FULL && spindle__is_full(layer));
+  if (!(f->flags & FAMILY_NOPE_FULL) || !spindle__is_full(layer)) return 1;
+  return f->rope_without_window && !r->values.of[KEY_WINDOW] && !spindle__default(r, KEY_WINDOW, f->window);
 }
 
 /* The older key that a file may use for this kind of layer; NULL: absent. */
