@@ -157,7 +157,7 @@ struct Block {
 };
 
 // The CUDA thread that runs on this OS thread; null in host code.
-extern thread_local Fiber *current __attribute__((tls_model("initial-exec")));
+extern __thread Fiber *current __attribute__((tls_model("initial-exec")));
 
 // report.cpp. Safe from any OS thread. At most a few dozen distinct findings are kept.
 void report(int kind, Site site, const char *format, ...) __attribute__((format(printf, 3, 4)));

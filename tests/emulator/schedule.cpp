@@ -24,7 +24,7 @@
 
 namespace emulator {
 
-thread_local Fiber *current __attribute__((tls_model("initial-exec"))) = nullptr;
+__thread Fiber *current __attribute__((tls_model("initial-exec"))) = nullptr;
 
 // The set bit of `set` that comes after `last` in the launch's order.
 static int choose(Block &block, uint32_t set, int last) {
@@ -67,8 +67,7 @@ void stop_block(Fiber *fiber) {
   __builtin_unreachable();
 }
 
-[[noreturn]] static void deadlock(Fiber *fiber) {
-  const Block &block = *fiber->block;
+static void report_deadlock(const Block &block) {
   std::map<std::string, int> sites;
   Site first{};
   for (const Fiber &f : block.fibers) {
@@ -81,7 +80,11 @@ void stop_block(Fiber *fiber) {
   for (const auto &s : sites) list += "; " + std::to_string(s.second) + " in " + s.first;
   report(EMULATOR_DEADLOCK, first, "%d of %d threads have ended, the others wait%s", block.threads - block.live, block.threads,
          list.c_str());
-  stop_block(const_cast<Fiber *>(fiber));
+}
+
+[[noreturn]] static void deadlock(Fiber *fiber) {
+  report_deadlock(*fiber->block);
+  stop_block(fiber);  // nothing that owns memory may be on the stack here
 }
 
 void suspend(Fiber *fiber, const char *what, Site site) {
