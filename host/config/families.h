@@ -69,6 +69,7 @@ typedef struct spindle__family {
   int8_t rope_without_window;  /* NOPE_FULL, but all layers rotate where there is no window */
   int8_t needs_rope;           /* the default is scaled in a way that the file must say */
   int8_t attentions;           /* per layer counted by the file; default 1 */
+  int8_t one_kv_per_head;      /* knows no num_key_value_heads */
   int8_t sliding_kv;           /* KV heads of sliding layers are so many times those of full ones; default 1 */
   int8_t types, period, phase; /* phase -1: period - 1 */
   int8_t first, last;          /* so many full layers at the start (negative: never full) and at the end */

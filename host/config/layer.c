@@ -23,7 +23,7 @@ static int32_t key_heads(spindle__reader *r, const spindle__family *f, int32_t h
   static const spindle__key keys[] = {KEY_KV_HEADS, KEY_NUM_KV_HEADS, KEY_COUNT};
   const cJSON *in_attn_config = spindle__member(r->values.of[KEY_ATTN_CONFIG], "kv_n_heads");
   int64_t fallback = spindle__default(r, KEY_KV_HEADS, f->kv_heads);
-  if (f->flags & FAMILY_KV_EXPANDED) return heads;
+  if (f->flags & FAMILY_KV_EXPANDED || f->one_kv_per_head) return heads;
   if (f->flags & FAMILY_FALCON && !spindle__key_boolean(r, KEY_NEW_DECODER, 0))
     return spindle__key_boolean(r, KEY_MULTI_QUERY, 1) ? 1 : heads;
   if (in_attn_config) return (int32_t)spindle__integer(r, in_attn_config, "attn_config.kv_n_heads", 1, MAX_HEADS, 0);

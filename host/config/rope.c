@@ -64,13 +64,10 @@ static int64_t rotary_dim(spindle__reader *r, const spindle__family *f, spindle_
                           const spindle__rope_source *source, const char *type) {
   int32_t head_dim = layer->shape.head_dim_qk;
   int by_type = strcmp(type, "default") != 0 && strcmp(type, "mrope") != 0;
+  if (strcmp(type, "proportional") == 0) layer->position.partial_rotary_factor = partial_of(r, f, layer, source);
   if (layer->shape.rotary_offset) return head_dim - layer->shape.rotary_offset;
   if (r->values.of[KEY_ROTARY_DIM] || f->rope_dim) return spindle__key_integer(r, KEY_ROTARY_DIM, 0, head_dim, f->rope_dim);
-  layer->position.partial_rotary_factor = 0;
-  if (strcmp(type, "proportional") == 0) {
-    layer->position.partial_rotary_factor = partial_of(r, f, layer, source);
-    return head_dim;
-  }
+  if (layer->position.partial_rotary_factor != 0) return head_dim;
   return by_type || f->flags & FAMILY_PARTIAL ? (int64_t)(head_dim * partial_of(r, f, layer, source)) : head_dim;
 }
 

@@ -85,7 +85,7 @@ def variants(full, text, pairs):
     rope = source.get("rope_parameters") or {}
     nested = [k for k, d in rope.items() if isinstance(d, dict)]
     out = [] if text.model_type in LISTED | SCALED else [("bare", None)]
-    if "num_attention_heads" in source and "hidden_size" in source:
+    if "num_attention_heads" in source and "hidden_size" in source and text.model_type != "jetmoe":  # counts heads by experts
         out.append(("resized", {"num_attention_heads": 16, "num_key_value_heads": 4, "hidden_size": 1024, "head_dim": None}))
     types = {k: None for k in ("layer_types", "no_rope_layers", "per_layer_config", "layers_block_type") if k in source}
     if types and text.model_type not in LISTED:
