@@ -43,7 +43,7 @@ typedef struct bench {
 static void print_head(const bench *b, const char *phase, const tool_problem *p) {
   if (!b->text) return;
   printf("\n%s: %d query %s over %d keys\n", phase, p->q_len, p->q_len > 1 ? "rows" : "row", p->kv_len);
-  printf("%-34s %10s  %-21s %10s %9s %7s %7s\n", "method", "median ms", "min .. max ms", "tokens/s", "GFLOP/s", "/plain",
+  printf("%-38s %10s  %-21s %10s %9s %7s %7s\n", "method", "median ms", "min .. max ms", "tokens/s", "GFLOP/s", "/plain",
          "pairs");
 }
 
@@ -52,7 +52,7 @@ static void print_row(const bench *b, const char *family, const char *name, cons
   char spread[32];
   if (!b->text) return;
   snprintf(spread, sizeof spread, "%.3f .. %.3f", t->min_s * 1e3, t->max_s * 1e3);
-  printf("%-6s %-27s %10.3f  %-21s %10.0f %9.1f %7.3f %7.2f\n", family, name, t->median_s * 1e3, spread, p->q_len / t->median_s,
+  printf("%-6s %-31s %10.3f  %-21s %10.0f %9.1f %7.3f %7.2f\n", family, name, t->median_s * 1e3, spread, p->q_len / t->median_s,
          t->flops / t->median_s * 1e-9, t->ratio, t->visible_pairs / plain_pairs);
   fflush(stdout);
 }

@@ -7,7 +7,7 @@
 
 bool tool_config_open(spindle_config **config, const char *path) {
   if (spindle_config_open(config, path) == SPINDLE_OK) return true;
-  tool_fail("--config: got '%s', %s", path, spindle_config_last_error());
+  tool_fail("--config: %s", spindle_config_last_error()); /* it names the file */
   return false;
 }
 

@@ -6,8 +6,9 @@
 
 #include "output.h"
 
-enum { MIN_ROUNDS = 5, MAX_ROUNDS = 41, COUNTED_ROWS = 256 };
-static const double ROUNDS_SECONDS = 0.4; /* enough rounds, once this has passed */
+enum { MIN_ROUNDS = 5, MAX_ROUNDS = 41, MAX_REPEATS = 100, COUNTED_ROWS = 256 };
+static const double ROUNDS_SECONDS = 0.4;   /* enough rounds, once this has passed */
+static const double REPEAT_SECONDS = 0.002; /* the least to time at once */
 
 /* ---- Pairs ---- */
 
@@ -52,14 +53,16 @@ static void stopwatch_close(stopwatch *w) {
   spindle_event_destroy(w->context, w->end);
 }
 
-static bool measure(stopwatch *w, tool_call *call, double *seconds) {
+/* Seconds a call, over as many as it takes to outlast the clock's and the scheduler's grain. */
+static bool measure(stopwatch *w, tool_call *call, int32_t repeats, double *seconds) {
   double milliseconds;
   if (spindle_event_record(w->context, w->begin, NULL) != SPINDLE_OK) return tool_fail_library("events"), false;
-  if (!tool_call_run(call)) return false;
+  for (int32_t k = 0; k < repeats; k++)
+    if (!tool_call_run(call)) return false;
   if (spindle_event_record(w->context, w->end, NULL) != SPINDLE_OK ||
       spindle_event_elapsed(w->context, w->begin, w->end, &milliseconds) != SPINDLE_OK)
     return tool_fail_library("events"), false;
-  *seconds = milliseconds * 1e-3;
+  *seconds = milliseconds * 1e-3 / repeats;
   return true;
 }
 
@@ -80,14 +83,16 @@ bool tool_time(tool_call *plain, tool_call *call, const tool_method *method, too
   memset(t, 0, sizeof *t);
   bool good = count_pairs(method, &call->problem, &t->visible_pairs) && stopwatch_open(&watch, call->context);
   if (!good) return false;
-  good = measure(&watch, plain, &warm) && measure(&watch, call, &warm);
+  good = measure(&watch, call, 1, &warm) && measure(&watch, plain, 1, &warm);
+  int32_t repeats = good && warm < REPEAT_SECONDS ? (int32_t)(REPEAT_SECONDS / warm) + 1 : 1;
+  if (repeats > MAX_REPEATS) repeats = MAX_REPEATS;
   while (good && t->rounds < MAX_ROUNDS && (t->rounds < MIN_ROUNDS || spent < ROUNDS_SECONDS)) {
     int32_t r = t->rounds;
     /* Who goes first takes turns: the second finds warm caches. */
-    good = r % 2 ? measure(&watch, call, &times[r]) && measure(&watch, plain, &base)
-                 : measure(&watch, plain, &base) && measure(&watch, call, &times[r]);
+    good = r % 2 ? measure(&watch, call, repeats, &times[r]) && measure(&watch, plain, repeats, &base)
+                 : measure(&watch, plain, repeats, &base) && measure(&watch, call, repeats, &times[r]);
     ratios[r] = times[r] / base;
-    spent += times[r] + base;
+    spent += repeats * (times[r] + base);
     t->rounds++;
   }
   stopwatch_close(&watch);

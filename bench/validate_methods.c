@@ -44,7 +44,7 @@ bool tool_validate_methods(tool_validation *v, const tool_case *cases, int32_t c
     printf(
         "Every method against the float64 reference: prefill, a chunk of it and decode, both layouts, %d head shapes,\n"
         "f32 f16 bf16. Columns: the comparison that came closest to its bound. O is the output, LSE the log of the\n"
-        "softmax's sum.\n\n%-34s",
+        "softmax's sum.\n\n%-38s",
         NUM_HEADS, "method");
     tool_row_print_head();
   }
@@ -61,7 +61,7 @@ bool tool_validate_methods(tool_validation *v, const tool_case *cases, int32_t c
       tool_row_write(v->json, &row);
       tool_json_close(v->json, '}');
     } else {
-      printf("%-6s %-27s", flag, cases[k].name);
+      printf("%-6s %-31s", flag, cases[k].name);
       tool_row_print(&row);
     }
   }
