@@ -232,6 +232,8 @@ Test(config, refuses_what_it_does_not_know) {
   refuses(LLAMA ", \"rope_scaling\": {\"type\": \"cubic\"}}", SPINDLE_INVALID_ARGUMENT, "unknown rope type", "cubic");
   refuses(LLAMA ", \"layer_types\": [\"full_attention\", \"odd\", \"odd\", \"odd\"]}", SPINDLE_INVALID_ARGUMENT, "layer_types",
           "odd");
+  refuses(LLAMA ", \"layer_types\": [\"indexed_attention\", \"odd\", \"odd\", \"odd\"]}", SPINDLE_UNSUPPORTED, "indexed",
+          "selected");
   refuses(LLAMA ", \"rope_scaling\": {\"type\": \"linear\"}}", SPINDLE_INVALID_ARGUMENT, "factor", "required");
   refuses(LLAMA ", \"partial_rotary_factor\": 0.27, \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}}",
           SPINDLE_UNSUPPORTED, "layer 0", "odd");

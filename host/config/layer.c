@@ -141,7 +141,7 @@ static void read_row_scale(spindle__reader *r, const spindle__family *f, spindle
     p->row_scale = SPINDLE_ROWSCALE_LOGN;
     p->row_scale_length = spindle__key_number(r, KEY_SEQ_LENGTH, 2, SPINDLE__CONFIG_MAX_LENGTH, 2048);
   }
-  if (spindle__key_boolean(r, KEY_USE_DYNAMIC_NTK, 0)) {
+  if (p->rope == SPINDLE_ROPE_DEFAULT && spindle__key_boolean(r, KEY_USE_DYNAMIC_NTK, 0)) {
     p->rope = SPINDLE_ROPE_QWEN_DYNAMIC_NTK;
     p->original_max_position_embeddings = spindle__key_number(r, KEY_SEQ_LENGTH, 2, SPINDLE__CONFIG_MAX_LENGTH, 2048);
   }

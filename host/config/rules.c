@@ -53,7 +53,7 @@ static void read_default(const rule_reader *x) {
     p->rope = SPINDLE_ROPE_LINEAR;
   }
   if (!(x->config->family->flags & FAMILY_NEGATIVE)) return;
-  table = spindle__config_new_list(x->r, x->config, x->config->family, d / 2);
+  table = spindle__config_new_list(x->r, x->config, x->layer, d / 2);
   for (int32_t t = 0; table && t < d / 2; t++) table[t] = -pow(p->rope_theta, -2.0 * t / d);
   p->rope = SPINDLE_ROPE_TABLE;
   p->inv_freq = table;

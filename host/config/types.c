@@ -4,11 +4,11 @@
 #include "internal.h"
 
 static const char full[] = "full_attention", sliding[] = "sliding_attention", chunked[] = "chunked_attention",
-                  linear[] = "linear_attention";
+                  linear[] = "linear_attention", selected[] = "its keys are selected by a learned index";
 
 typedef struct type_name {
-  const char *name, *type; /* type: what we call it */
-  int attends;             /* -1: in a way Spindle cannot */
+  const char *name, *type; /* type: what we call it, or why it cannot be served */
+  int attends;             /* -1: in a way that Spindle cannot */
 } type_name;
 
 static const type_name type_names[] = {
@@ -32,21 +32,21 @@ static const type_name type_names[] = {
     {"*", full, 1},
     {"-", "mlp", 0},
     {"E", "moe", 0},
-    {"indexed_attention", "", -1},
-    {"compressed_sparse_attention", "", -1},
-    {"heavily_compressed_attention", "", -1},
-    {"minimax_m3_sparse", "", -1},
-    {"deepseek_sparse_attention", "", -1},
-    {"qwen_sparse_attention", "", -1},
-    {"reference_sliding_attention", "", -1},
-    {"window_attention", "", -1},
+    {"indexed_attention", selected, -1},
+    {"compressed_sparse_attention", selected, -1},
+    {"heavily_compressed_attention", selected, -1},
+    {"minimax_m3_sparse", selected, -1},
+    {"deepseek_sparse_attention", selected, -1},
+    {"qwen_sparse_attention", selected, -1},
+    {"reference_sliding_attention", "its window opens behind a prefix that differs per request", -1},
+    {"window_attention", "not a causal layer", -1},
 };
 
 static void set_type(spindle__reader *r, spindle_config_layer *layer, const char *name, const char *key) {
   for (size_t k = 0; k < sizeof type_names / sizeof *type_names; k++)
     if (strcmp(type_names[k].name, name) == 0) {
       if (type_names[k].attends < 0)
-        spindle__config_fail(r, SPINDLE_UNSUPPORTED, "layer type \"%.60s\": keys are selected by a learned index", name);
+        spindle__config_fail(r, SPINDLE_UNSUPPORTED, "layer type \"%.60s\": %s", name, type_names[k].type);
       layer->layer_type = type_names[k].type;
       layer->has_attention = type_names[k].attends > 0;
       return;
