@@ -129,6 +129,36 @@ Test(rotate, is_exact_up_to_2_40) {
   }
 }
 
+/* The bits of a rotated key depend on its position alone: not on the rows beside it, nor on where a run of rows begins. */
+Test(rotate, bits_depend_on_the_position_alone) {
+  test_random r = test_random_start();
+  spindle_position p = test_rule(SPINDLE_ROPE_YARN, 64);
+  for (int32_t backend = SPINDLE_BACKEND_CPU; backend <= SPINDLE_BACKEND_REFERENCE; backend++) {
+    table t = make_table(backend, (spindle_shape){.num_q_heads = 1, .head_dim_qk = 64}, &p, 1);
+    float *x = normals(&r, ROWS * 64), *together = test_memory(ROWS * 64 * sizeof *x),
+          *alone = test_memory(ROWS * 64 * sizeof *x);
+    int64_t index[ROWS];
+    for (int32_t i = 0; i < ROWS; i++) index[i] = i < 25 ? 1000003 + i : test_random_int(&r, 0, 1 << 30);
+    spindle_rotate_args a = {
+        .struct_size = sizeof a, .rows = ROWS, .heads = 1, .x = {.data = x}, .out = {.data = together}, .index = index};
+    test_ok(spindle_rotate(t.context, &t.shape, t.positions, &a, NULL));
+    for (int32_t i = 0; i < ROWS; i++) {
+      a = (spindle_rotate_args){.struct_size = sizeof a,
+                                .rows = 1,
+                                .heads = 1,
+                                .x = {.data = x + i * 64},
+                                .out = {.data = alone + i * 64},
+                                .index = &index[i]};
+      test_ok(spindle_rotate(t.context, &t.shape, t.positions, &a, NULL));
+    }
+    test_same_bits("rotated", together, alone, ROWS * 64);
+    free_table(&t);
+    free(x);
+    free(together);
+    free(alone);
+  }
+}
+
 Test(rotate, reads_each_row_s_slot_and_strides) {
   test_random r = test_random_start();
   spindle_position slots[] = {test_rule(SPINDLE_ROPE_DEFAULT, 32), test_rule(SPINDLE_ROPE_YARN, 32),
