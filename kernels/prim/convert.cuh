@@ -1,4 +1,5 @@
-/* Conversions between float and the storage types, two elements a register (the first in the low half). To nearest even. */
+/* Conversions between float and the storage types, two elements a register (the first in the low half). To nearest even.
+ * PTX ISA: cvt under Data Movement and Conversion. */
 #ifndef SPINDLE_KERNELS_PRIM_CONVERT_CUH
 #define SPINDLE_KERNELS_PRIM_CONVERT_CUH
 
@@ -7,7 +8,7 @@ namespace spindle::prim {
 SPINDLE__DEVICE uint32_t as_bits(float x) { return __float_as_uint(x); }
 SPINDLE__DEVICE float as_float(uint32_t bits) { return __uint_as_float(bits); }
 
-/* Two floats as two T. Overflow gives infinity, NaN gives 0x7fff. cvt.rn.{bf16x2,f16x2}.f32, PTX 9.7.9.21. */
+/* Two floats as two T. Overflow gives infinity, NaN gives 0x7fff. cvt.rn.{bf16x2,f16x2}.f32. */
 template <class T>
 SPINDLE__DEVICE uint32_t pack(float first, float second);
 template <>
@@ -37,7 +38,7 @@ SPINDLE__DEVICE float2 unpack<f16>(uint32_t two) {
   return r;
 }
 
-/* Two e4m3 as two f16, exactly; NaN (0x7f, 0xff) stays NaN. cvt.rn.f16x2.e4m3x2, PTX 9.7.9.21, from sm_89. Before, the bits of
+/* Two e4m3 as two f16, exactly; NaN (0x7f, 0xff) stays NaN. cvt.rn.f16x2.e4m3x2, from sm_89. Before, the bits of
  * an e4m3, moved to where f16 has them, read as its value times 2^-8: the exponent bias is 7 there and 15 here. */
 SPINDLE__DEVICE uint32_t e4m3x2_to_f16x2(uint16_t two) {
   uint32_t r;

@@ -1,5 +1,6 @@
 /* Matrix fragments. All 32 lanes execute each call together. Below g = lane / 4, t = lane % 4, and a register holds two 16-bit
- * elements, the first in its low half. Fragments are plain arrays of constant size. */
+ * elements, the first in its low half. Fragments are plain arrays of constant size.
+ * PTX ISA: Warp-Level Matrix Instructions; layouts under "Matrix fragments for mma.m16n8k16 with floating point type". */
 #ifndef SPINDLE_KERNELS_PRIM_MATRIX_CUH
 #define SPINDLE_KERNELS_PRIM_MATRIX_CUH
 
@@ -7,8 +8,7 @@ namespace spindle::prim {
 
 /* Loads 8x8 matrices of 16-bit elements from shared memory: lane 8i+r gives the address of row r of matrix i (16 bytes, 16-byte
  * aligned; lanes past the last matrix give any). r[i] receives elements (g, 2t) and (g, 2t+1) of matrix i, or with _trans
- * elements (2t, g) and (2t+1, g). Free of bank conflicts iff the 8 rows of a matrix differ in address bits 4 to 6. ldmatrix,
- * PTX 9.7.14.5.15. */
+ * elements (2t, g) and (2t+1, g). Free of bank conflicts iff the 8 rows of a matrix differ in address bits 4 to 6. ldmatrix. */
 #define SPINDLE__LDMATRIX_1(suffix, name)                                                                              \
   SPINDLE__DEVICE void name(uint32_t(&r)[1], uint32_t row) {                                                           \
     asm volatile("ldmatrix.sync.aligned.m8n8.x1" suffix ".shared.b16 {%0}, [%1];" : "=r"(r[0]) : "r"(row) : "memory"); \
@@ -41,7 +41,7 @@ SPINDLE__LDMATRIX_4(".trans", ldmatrix_trans)
  *   a[0..3]: rows g, g+8, g, g+8 at columns k = 2t, 2t, 2t+8, 2t+8 (and k+1)
  *   b[0..1]: rows k = 2t, 2t+8 (and k+1) of column g
  *   d[0..3]: rows g, g, g+8, g+8 at columns 2t, 2t+1, 2t, 2t+1
- * The order in which products are added, and the rounding inside, are the hardware's. mma.m16n8k16, PTX 9.7.14.5.8. */
+ * The order in which products are added, and the rounding inside, are the hardware's. mma.m16n8k16. */
 template <class T>
 SPINDLE__DEVICE void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 

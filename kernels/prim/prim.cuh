@@ -2,8 +2,9 @@
  *
  * Everything in kernels/ that is not plain C++ goes through spindle::prim: no asm, no intrinsic and no threadIdx elsewhere. So
  * the same sources run on a GPU and, compiled with SPINDLE_EMULATED, on the CPU (docs/emulator.md), where each of these functions
- * checks how it is used. A wrapper is one instruction, named after it; its comment has the semantics and the section of the PTX
- * ISA (9.0). Kernels also follow docs/emulator.md, "Rules".
+ * checks how it is used. A wrapper is one instruction, named after it; its comment has the semantics and names the
+ * instruction, each file the chapter of the PTX ISA that has a section of that title (numbers change between versions). Kernels
+ * also follow docs/emulator.md, "Rules".
  *
  *   thread.cuh    indices, shared memory           memory.cuh    loads, stores, atomics, fences
  *   warp.cuh      shuffles, votes, sync_warp       copy.cuh      cp.async

@@ -1,4 +1,4 @@
-/* Who am I, and where is shared memory. Blocks are one-dimensional. */
+/* Who am I, and where is shared memory. Blocks are one-dimensional. PTX ISA: Special Registers. */
 #ifndef SPINDLE_KERNELS_PRIM_THREAD_CUH
 #define SPINDLE_KERNELS_PRIM_THREAD_CUH
 
@@ -23,8 +23,8 @@ SPINDLE__DEVICE Map &shared() {
   return *reinterpret_cast<Map *>(spindle__dynamic_shared);
 }
 
-/* Address of an object of shared memory inside the shared window, as the instructions below take it. cvta.to.shared,
- * PTX 9.7.9.20. */
+/* Address of an object of shared memory inside the shared window, as the instructions below take it. cvta.to.shared
+ * (PTX ISA: Data Movement and Conversion). */
 SPINDLE__DEVICE uint32_t shared_address(const void *object) { return (uint32_t)__cvta_generic_to_shared(object); }
 
 }  // namespace spindle::prim
