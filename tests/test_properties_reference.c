@@ -140,8 +140,8 @@ Test(properties_reference, every_rule_remap_and_mask) {
       for (int32_t mask = 0; mask < TEST_NUM_MASKS; mask++) {
         if (rope > 1 && (remap + mask) % 4 != rope % 4) continue;
         test_setup setup = {.shape = shape, .random = &r};
-        test_request request =
-            test_request_make(&r, &shape, test_mask(test_remap(test_rule(rope, 32), remap), mask), 110, 110, 1);
+        test_request request = test_request_make(&r, &shape, test_mask(test_remap(test_rule(rope, 32), remap), mask), 120, 120,
+                                                 1); /* whole S2 groups */
         run_both(setup, &request, 1, "by name");
         test_request_free(&request);
       }
