@@ -38,6 +38,10 @@ enum {
 };
 void test_case_draw(test_random *r, int32_t features, test_case *c);
 void test_case_free(test_case *c);
+/* Floats between rows of `dim` channels: a multiple of 16 bytes in any type, as the API asks. */
+int64_t test_case_padded(int32_t dim);
+/* Zeroed, for free(). */
+void *test_case_allocate(size_t bytes);
 
 /* Runs it and gives O as float [q_rows][Hq][Dv] and LSE [q_rows][Hq]. Rows of no request hold what `o` and `lse` held. */
 spindle_status test_case_run(const test_case *c, int32_t backend, int32_t num_threads, float *o, float *lse);
