@@ -24,8 +24,8 @@ static cJSON *bases[MAX_CASES];
 static int num_tables, num_cases, num_layers, failures, differs;
 
 /* Nothing that transformers computes for these can be said in a descriptor; the reader says so (docs/config.md). */
-static const char *const refused[] = {"glm4_moe/bare", "nanochat/linear-old", "nanochat/dynamic", "nanochat/yarn-old",
-                                      "nanochat/yarn", "nanochat/llama3",     "nanochat/longrope"};
+static const char *const refused[] = {"glm4_moe/bare", "nanochat/linear-old", "nanochat/dynamic",  "nanochat/yarn-old",
+                                      "nanochat/yarn", "nanochat/llama3",     "nanochat/longrope", "nanochat/proportional"};
 
 static int is_refused(const char *name) {
   for (size_t k = 0; k < sizeof refused / sizeof *refused; k++)
