@@ -53,22 +53,6 @@ ALWAYS_INLINE vf vec_max(vf a, vf b) {
 #endif
 }
 
-ALWAYS_INLINE float horizontal_max(vf x) {
-  float lane[WIDTH];
-  memcpy(lane, &x, sizeof lane);
-  for (int32_t half = WIDTH / 2; half; half /= 2)
-    for (int32_t i = 0; i < half; i++) lane[i] = lane[i] > lane[i + half] ? lane[i] : lane[i + half];
-  return lane[0];
-}
-
-ALWAYS_INLINE float horizontal_sum(vf x) {
-  float lane[WIDTH];
-  memcpy(lane, &x, sizeof lane);
-  for (int32_t half = WIDTH / 2; half; half /= 2)
-    for (int32_t i = 0; i < half; i++) lane[i] += lane[i + half];
-  return lane[0];
-}
-
 /* 2^x to 1.2e-7 relative: the nearest integer and a minimax polynomial of degree 5 on +-1/2. 0 below -125, so that no subnormal
  * appears; NaN stays. */
 ALWAYS_INLINE vf exp2_vec(vf x) {
@@ -102,5 +86,18 @@ ALWAYS_INLINE vf exp2_vec(vf x) {
 #define EVEN(a, b)     __builtin_shufflevector(a, b, 0, 2, 4, 6)
 #define ODD(a, b)      __builtin_shufflevector(a, b, 1, 3, 5, 7)
 #endif
+
+/* Halves onto halves, log2(WIDTH) times: every lane ends up with the whole. */
+ALWAYS_INLINE float horizontal_max(vf x) {
+#pragma GCC unroll 4
+  for (int width = WIDTH; width > 1; width /= 2) x = vec_max(ZIP_LOW(x, x), ZIP_HIGH(x, x));
+  return x[0];
+}
+
+ALWAYS_INLINE float horizontal_sum(vf x) {
+#pragma GCC unroll 4
+  for (int width = WIDTH; width > 1; width /= 2) x = ZIP_LOW(x, x) + ZIP_HIGH(x, x);
+  return x[0];
+}
 
 #endif
