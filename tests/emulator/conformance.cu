@@ -64,8 +64,7 @@ float bits_to_float(uint32_t bits) {
   return x;
 }
 
-/* ---- Numbers: decoding by the definition of the format, rounding by search
- * --------------------------------------------------------- */
+/* ---- Numbers: decoding by the definition of the format, rounding by search ------------------------------------------- */
 
 struct Format {
   int exponent_bits, mantissa_bits;
@@ -99,8 +98,7 @@ double decode_e4m3(uint32_t b) {
   return exponent ? sign * (1 + mantissa / 8.0) * exp2(exponent - 7) : sign * mantissa / 8.0 * exp2(-6);
 }
 
-/* ---- Cases
- * -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Cases ----------------------------------------------------------------------------------------------------------- */
 
 void test_indices() {
   Buffer<uint32_t> out(2 * 3 * 2 * 64 * 4);

@@ -85,7 +85,7 @@ bool global_valid(Fiber *fiber, const void *pointer, size_t bytes, size_t align,
   return true;
 }
 
-// ---- The last write of a cell: launch 12 bits, block 22, thread 10, clock 20 --------------------------------------------------
+// ---- The last write of a cell: launch 12 bits, block 22, thread 10, clock 20 ------------------------------------------
 
 static uint64_t write_of(const Fiber *fiber) {
   const Block &block = *fiber->block;
@@ -149,7 +149,7 @@ uint32_t new_launch_id() {
   return id;
 }
 
-// ---- Primitives ---------------------------------------------------------------------------------------------------------------
+// ---- Primitives -------------------------------------------------------------------------------------------------------
 
 void load_global(const void *address, void *to, size_t bytes, bool constant, const char *file, int line) {
   const Site site = {file, line, nullptr};

@@ -65,7 +65,8 @@ void __tsan_vptr_read(void **) {}
   }
 HOOKS(1)
 HOOKS(2)
-HOOKS(4) HOOKS(8) HOOKS(16)
+HOOKS(4)
+HOOKS(8) HOOKS(16)
 #undef HOOKS
     void __tsan_read_range(void *p, size_t n) {
   emulator::access(p, n, false, PC);

@@ -99,8 +99,7 @@ cudaError_t enqueue_launch(const void *kernel, dim3 grid, int threads, size_t sh
 using namespace emulator;
 #define GUARD std::lock_guard<std::recursive_mutex> guard(runtime_lock())
 
-// ---- Errors, devices
-// -------------------------------------------------------------------------------------------------------------
+// ---- Errors, devices --------------------------------------------------------------------------------------------------
 
 const char *cudaGetErrorName(cudaError_t error) {
   switch (error) {
@@ -177,8 +176,7 @@ cudaError_t cudaDeviceSynchronize(void) {
   return status(synchronous_call());
 }
 
-// ---- Memory
-// ----------------------------------------------------------------------------------------------------------------------
+// ---- Memory -----------------------------------------------------------------------------------------------------------
 
 cudaError_t cudaMalloc(void **pointer, size_t bytes) {
   GUARD;

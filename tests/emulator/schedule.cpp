@@ -113,7 +113,7 @@ static void fiber_main() {
   __builtin_unreachable();
 }
 
-// ---- Faults ------------------------------------------------------------------------------------------------------------
+// ---- Faults -----------------------------------------------------------------------------------------------------------
 
 static void describe_fault(char *to, size_t size, const Fiber *fiber, const char *address) {
   const Block &block = *fiber->block;
@@ -164,7 +164,7 @@ static void catch_faults(char *stack, size_t size) {
 #endif
 }
 
-// ---- Blocks ------------------------------------------------------------------------------------------------------------
+// ---- Blocks -----------------------------------------------------------------------------------------------------------
 
 // The memory that a block runs in, kept for the next one.
 struct Worker {

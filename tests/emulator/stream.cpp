@@ -121,8 +121,7 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void 
   return status(enqueue(stream, [=] { function(data); }));
 }
 
-// ---- Events
-// ----------------------------------------------------------------------------------------------------------------------
+// ---- Events -----------------------------------------------------------------------------------------------------------
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) {
   *event = new CUevent_st{};
@@ -173,8 +172,7 @@ cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEven
   return status(cudaSuccess);
 }
 
-// ---- Graphs
-// ----------------------------------------------------------------------------------------------------------------------
+// ---- Graphs -----------------------------------------------------------------------------------------------------------
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   GUARD;

@@ -19,8 +19,7 @@ struct Map {
   __global__ void
 #define LANE prim::lane()
 
-/* ---- Collectives and barriers
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- Collectives and barriers ---------------------------------------------------------------------------------------- */
 
 KERNEL different_places(uint32_t *out) {
   uint32_t votes;
@@ -75,8 +74,7 @@ KERNEL producer_ahead(uint32_t *out) {
   }
 }
 
-/* ---- Shared memory
- * ------------------------------------------------------------------------------------------------------------------ */
+/* ---- Shared memory --------------------------------------------------------------------------------------------------- */
 
 KERNEL shared_end(uint32_t *out) {
   const uint32_t word = prim::shared_address(&prim::shared<Map>().at[LANE]);
@@ -137,8 +135,7 @@ KERNEL shared_fault(uint32_t *) {
   words[LANE + (Wrong ? 1 << 15 : 0)] = 0;
 }
 
-/* ---- Copies
- * -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Copies ---------------------------------------------------------------------------------------------------------- */
 
 KERNEL overwrites_copy(const uint32_t *in) {
   const uint32_t word = prim::shared_address(&prim::shared<Map>().at[LANE]);
@@ -165,8 +162,7 @@ KERNEL neighbours_copy(uint32_t *out) {
   out[64 + LANE] = prim::ld_shared<uint32_t>(prim::shared_address(&map.at[LANE ^ 1]));
 }
 
-/* ---- Global memory
- * ------------------------------------------------------------------------------------------------------------------- */
+/* ---- Global memory --------------------------------------------------------------------------------------------------- */
 
 KERNEL global_end(uint32_t *out) { prim::st_global(out + LANE + (Wrong ? 1024 : 0), 1u); }
 KERNEL plain_global_end(uint32_t *out) { out[LANE + (Wrong ? 1024 : 0)] = 1; }
@@ -193,8 +189,20 @@ KERNEL no_device_fence(uint32_t *out) {
   out[512 + LANE] = sum;
 }
 
-/* ---- The cases
- * ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- Bank conflicts -------------------------------------------------------------------------------------------------- */
+
+struct Rows {
+  uint32_t at[32][32]; /* a row spans all banks */
+};
+/* Every lane stores a T; swizzled: 16-byte chunks move by row. */
+template <class T>
+__global__ void strided(uint32_t stride_bytes, uint32_t swizzled) {
+  const uint32_t offset = (uint32_t)LANE * stride_bytes + (swizzled ? (uint32_t)LANE % 8 * 16 : 0);
+  prim::st_shared(prim::shared_address(&prim::shared<Rows>()) + offset, T{});
+}
+constexpr int STORE_LINE = __LINE__ - 2;
+
+/* ---- The cases ------------------------------------------------------------------------------------------------------- */
 
 struct Case {
   const char *name;
@@ -283,6 +291,20 @@ void test_case(const Case &c) {
   ++failures;
 }
 
+template <class T>
+void test_banks(uint32_t stride, uint32_t swizzled, uint64_t wavefronts, uint64_t ideal) {
+  emulator_options options = {};
+  options.count_accesses = options.no_shadow = 1;
+  emulator_configure(&options);
+  (void)SPINDLE__LAUNCH(strided<T>, dim3(2), 32, sizeof(Rows), nullptr, stride, swizzled);
+  const emulator_counters c = emulator_counters_of("test_checks.cu", STORE_LINE);
+  emulator_forget();
+  if (c.instructions == 2 && c.bytes == 64 * sizeof(T) && c.wavefronts == 2 * wavefronts && c.ideal == 2 * ideal) return;
+  printf("FAIL stride %u of %zu bytes: %llu wavefronts, %llu ideal\n", stride, sizeof(T), (unsigned long long)c.wavefronts,
+         (unsigned long long)c.ideal);
+  ++failures;
+}
+
 /* A deadlock names every place where threads wait, and how many. */
 void test_deadlock_report() {
   emulator_options options = {};
@@ -305,6 +327,15 @@ void test_deadlock_report() {
 int main() {
   for (const Case &c : CASES) test_case(c);
   test_deadlock_report();
+  test_banks<uint32_t>(4, 0, 1, 1);    /* consecutive */
+  test_banks<uint32_t>(8, 0, 2, 1);    /* every second bank */
+  test_banks<uint32_t>(128, 0, 32, 1); /* a column */
+  test_banks<uint32_t>(124, 0, 1, 1);  /* an odd number of words */
+  test_banks<uint32_t>(0, 0, 1, 1);    /* one word for all */
+  test_banks<uint2>(8, 0, 2, 2);
+  test_banks<uint4>(16, 0, 4, 4);
+  test_banks<uint4>(128, 0, 32, 4); /* a column of chunks: 8 rows in the same banks, four times */
+  test_banks<uint4>(128, 1, 4, 4);  /* the same, swizzled */
   printf(failures ? "%d failed\n" : "all passed\n", failures);
   return failures != 0;
 }
