@@ -16,8 +16,9 @@ extern "C" {
 
 typedef struct spindle_config spindle_config;
 
-/* SPINDLE_INVALID_ARGUMENT: not readable, not JSON, a key out of range, an unknown rope type. SPINDLE_UNSUPPORTED: a model whose scores
- * Spindle cannot express (relative bias tables, ...). spindle_config_last_error() names file, key, value and what was expected. */
+/* SPINDLE_INVALID_ARGUMENT: not readable, not JSON, a key missing or out of range, an unknown rope type. SPINDLE_UNSUPPORTED: a model
+ * type that the reader does not know, or whose scores Spindle cannot express (relative bias tables, ...).
+ * spindle_config_last_error() names file, key, value and what was expected. A failed call leaves *config as it was. */
 SPINDLE_API spindle_status spindle_config_open(spindle_config **config, const char *path);
 SPINDLE_API spindle_status spindle_config_parse(spindle_config **config, const char *json, size_t bytes);
 SPINDLE_API void spindle_config_destroy(spindle_config *config);
