@@ -14,7 +14,10 @@ static double tolerance_of(const test_setup *setup, const test_request *request)
   spindle_shape s = test_shape(setup->shape);
   double scale = setup->args.scale ? fabs((double)setup->args.scale) : 1 / sqrt(s.head_dim_qk);
   double row_scale = request->position.row_scale ? 5 : 1; /* at most, as drawn below */
-  return 1e-5 + 2e-6 * s.head_dim_qk * scale * row_scale + (s.o_dtype == SPINDLE_F32 ? 0 : 16 * test_unit_roundoff(s.o_dtype));
+  double farthest = (double)(request->q_index + request->q_len - request->kv_index);
+  double bias = !s.bias ? 0 : s.bias == SPINDLE_BIAS_KERPLE_POWER ? 0.5 * pow(farthest, 1.5) : 0.5 * farthest;
+  return 1e-5 + 2e-6 * s.head_dim_qk * scale * row_scale + 0x1p-23 * bias +
+         (s.o_dtype == SPINDLE_F32 ? 0 : 16 * test_unit_roundoff(s.o_dtype));
 }
 
 static void run_both(test_setup setup, test_request *requests, int32_t count, const char *what) {
@@ -116,6 +119,7 @@ static void check_random(test_random *r) {
   test_setup setup = {.shape = draw_shape(r), .page_size = sizes[test_random_int(r, 0, 4)], .random = r};
   setup.num_threads = (int32_t)test_random_int(r, 1, 3);
   setup.csr = test_random_once_in(r, 2);
+  setup.batched = test_random_once_in(r, 4);
   setup.spans = setup.page_size && test_random_once_in(r, 3);
   setup.generous = test_random_once_in(r, 2);
   if (test_random_once_in(r, 3)) setup.split_keys = (int32_t)test_random_log(r, 16, 200);

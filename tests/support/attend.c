@@ -45,6 +45,21 @@ static int64_t padded(int64_t dim, int32_t dtype) {
 
 /* ---- Placement ---- */
 
+/* Row i of request r in Q, O and LSE, and how many there are. */
+static int64_t row_of(const call *c, int32_t r, int32_t i) {
+  return (c->setup->batched ? (int64_t)r * c->q_rows : 0) + c->q_begin[r] + i;
+}
+static int64_t num_rows(const call *c) { return (int64_t)c->q_rows * (c->setup->batched ? c->count : 1); }
+
+static void place_batched_rows(call *c) {
+  c->q_rows = 1;
+  for (int32_t r = 0; r < c->count; r++) {
+    c->q_begin[r] = gap(c, 3);
+    int32_t rows = c->q_begin[r] + c->request[r].q_len + gap(c, 2);
+    if (rows > c->q_rows) c->q_rows = rows;
+  }
+}
+
 static void place_rows(call *c) {
   int32_t *order = malloc((size_t)c->count * sizeof *order);
   for (int32_t r = 0; r < c->count; r++) order[r] = r;
@@ -165,7 +180,7 @@ static void write_tensors(call *c) {
   const spindle_attention_args *a = &c->setup->args;
   size_t q_bytes = test_dtype_bytes(s->q_dtype), kv_bytes = test_dtype_bytes(s->kv_dtype), o_bytes = test_dtype_bytes(s->o_dtype);
   size_t keys = (size_t)c->num_pages * (size_t)c->page_rows * (size_t)s->num_kv_heads,
-         rows = (size_t)c->q_rows * (size_t)s->num_q_heads;
+         rows = (size_t)num_rows(c) * (size_t)s->num_q_heads;
   c->q = test_memory(rows * (size_t)c->q_head * q_bytes);
   c->o = test_memory(rows * (size_t)c->o_head * o_bytes);
   c->lse = test_memory(rows * sizeof *c->lse);
@@ -177,7 +192,7 @@ static void write_tensors(call *c) {
     const test_request *q = &c->request[r];
     int64_t q_row = (int64_t)s->num_q_heads * s->head_dim_qk, k_row = (int64_t)s->num_kv_heads * s->head_dim_qk;
     for (int32_t i = 0; i < q->q_len; i++)
-      store_row(c->q, s->q_dtype, c->q_begin[r] + i, s->num_q_heads, c->q_head, s->head_dim_qk, q->q + i * q_row, NULL, 0);
+      store_row(c->q, s->q_dtype, row_of(c, r, i), s->num_q_heads, c->q_head, s->head_dim_qk, q->q + i * q_row, NULL, 0);
     for (int32_t j = 0; j < q->kv_len; j++) {
       int64_t v_row = (int64_t)s->num_kv_heads * s->head_dim_v;
       store_row(c->k, s->kv_dtype, c->slot[r][j], s->num_kv_heads, c->k_head, s->head_dim_qk, q->k + j * k_row, a->k.scale,
@@ -198,10 +213,10 @@ static bool is_untouched(const void *at, size_t bytes) {
 static void read_results(call *c) {
   const spindle_shape *s = &c->shape;
   size_t bytes = test_dtype_bytes(s->o_dtype);
-  bool *used = calloc((size_t)c->q_rows + 1, sizeof *used);
+  bool *used = calloc((size_t)num_rows(c) + 1, sizeof *used);
   for (int32_t r = 0; r < c->count; r++)
     for (int32_t i = 0; i < c->request[r].q_len; i++) {
-      int64_t row = c->q_begin[r] + i;
+      int64_t row = row_of(c, r, i);
       used[row] = true;
       for (int32_t h = 0; h < s->num_q_heads; h++) {
         const char *at = c->o + (size_t)((row * s->num_q_heads + h) * c->o_head) * bytes;
@@ -213,11 +228,13 @@ static void read_results(call *c) {
         c->request[r].lse[out] = c->lse[row * s->num_q_heads + h];
       }
     }
-  for (int32_t row = 0; row < c->q_rows; row++) {
+  for (int64_t row = 0; row < num_rows(c); row++) {
     size_t o_row = (size_t)s->num_q_heads * (size_t)c->o_head * bytes, lse_row = (size_t)s->num_q_heads * sizeof(float);
-    if (!used[row]) cr_assert(is_untouched(c->o + (size_t)row * o_row, o_row), "wrote row %d of O, which is no request's", row);
     if (!used[row])
-      cr_assert(is_untouched((char *)c->lse + (size_t)row * lse_row, lse_row), "wrote row %d of LSE, which is no request's", row);
+      cr_assert(is_untouched(c->o + (size_t)row * o_row, o_row), "wrote row %d of O, which is no request's", (int)row);
+    if (!used[row])
+      cr_assert(is_untouched((char *)c->lse + (size_t)row * lse_row, lse_row), "wrote row %d of LSE, which is no request's",
+                (int)row);
   }
   free(used);
 }
@@ -269,7 +286,7 @@ static spindle_plan_options bounds(const call *c) {
     if (c->request[r].q_len > o.max_q_len) o.max_q_len = c->request[r].q_len;
     if (c->request[r].kv_len > o.max_kv_len) o.max_kv_len = c->request[r].kv_len;
   }
-  o.max_q_rows = c->q_rows > o.max_q_len ? c->q_rows : o.max_q_len;
+  o.max_q_rows = num_rows(c) > o.max_q_len ? (int32_t)num_rows(c) : o.max_q_len;
   if (!c->setup->generous) return o;
   o.max_requests += 5;
   o.max_q_rows = 3 * o.max_q_rows + 100;
@@ -334,11 +351,15 @@ static void run(call *c) {
   spindle_attention_args a = c->setup->args;
   a.struct_size = sizeof a;
   a.q_rows = c->q_rows;
-  a.q = (spindle_rows){c->q, 0, s->num_q_heads * c->q_head, c->q_head};
-  a.o = (spindle_rows){c->o, 0, s->num_q_heads * c->o_head, c->o_head};
+  a.q = (spindle_rows){c->q, c->q_rows * s->num_q_heads * c->q_head, s->num_q_heads * c->q_head, c->q_head};
+  a.o = (spindle_rows){c->o, c->q_rows * s->num_q_heads * c->o_head, s->num_q_heads * c->o_head, c->o_head};
   a.k = (spindle_cache){c->k, 0, s->num_kv_heads * c->k_head, c->k_head, a.k.scale, a.k.scale_head};
   a.v = (spindle_cache){c->v, 0, s->num_kv_heads * c->v_head, c->v_head, a.v.scale, a.v.scale_head};
   a.lse.data = c->lse;
+  if (c->setup->batched)
+    a.lse.batch = (int64_t)c->q_rows * s->num_q_heads;
+  else
+    a.q.batch = a.o.batch = 0;
   a.scratch = scratch;
   a.scratch_bytes = scratch_bytes;
   test_ok(spindle_attention(plan, &a, NULL));
@@ -357,7 +378,10 @@ void test_attend(const test_setup *setup, test_request *requests, int32_t count)
   c.k_head = padded(c.shape.head_dim_qk, c.shape.kv_dtype);
   c.v_head = padded(c.shape.head_dim_v, c.shape.kv_dtype);
   make_arrays(&c);
-  place_rows(&c);
+  if (setup->batched)
+    place_batched_rows(&c);
+  else
+    place_rows(&c);
   place_keys(&c);
   write_tensors(&c);
   run(&c);

@@ -29,6 +29,7 @@ typedef struct test_setup {
   bool csr;            /* paged: table_begin instead of a stride */
   bool generous;       /* bounds far beyond what the batch needs */
   bool partial;
+  bool batched;         /* Q, O and LSE have a batch stride: each request's rows lie in a batch row of their own */
   bool default_q_index; /* the array is NULL */
   int32_t split_keys;
   int32_t shard_size, shard_count, shard_rank;
@@ -55,7 +56,8 @@ void test_ok(spindle_status status);
 /* 256-byte aligned and exactly so long, so that AddressSanitizer sees one byte too many. Filled with NaN of every dtype. */
 void *test_memory(size_t bytes);
 
-/* |got - want| <= tolerance and a few roundings of want (infinities equal, no NaN), else the test fails with the worst element. */
+/* |got - want| <= tolerance and a few roundings of want (infinities equal, no NaN), else the test fails with the worst element.
+ */
 void test_close(const char *what, const float *got, const float *want, int64_t rows, int64_t heads, int64_t dim,
                 double tolerance);
 void test_same_bits(const char *what, const float *got, const float *want, int64_t count);
