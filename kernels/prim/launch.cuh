@@ -13,7 +13,7 @@ cudaError_t allow_shared(void (*kernel)(Parameters...), size_t shared_bytes) {
 template <class... Parameters, class... Arguments>
 cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared_bytes, cudaStream_t stream,
                    Arguments... arguments) {
-  kernel<<<grid, (unsigned)threads, shared_bytes, stream>>>(Parameters(arguments)...);
+  kernel<<<grid, (unsigned)threads, shared_bytes, stream>>>(static_cast<Parameters>(arguments)...);
   return cudaGetLastError();
 }
 

@@ -123,7 +123,7 @@ __global__ void cp_async_groups(const uint32_t *in, uint32_t *out) {
 __global__ void shuffles(uint32_t *out) {
   const uint32_t lane = (uint32_t)prim::lane();
   out[lane] = prim::shfl_xor(lane * 3, 5);
-  out[32 + lane] = prim::as_bits(prim::shfl((float)lane, (int)lane / 4));
+  out[32 + lane] = prim::as_bits(prim::shfl(prim::as_float(0x4b000000u + lane), (int)lane / 4));
   if (lane < 16) {
     out[64 + lane] = prim::shfl_xor(lane, 1, 0xffff);
   } else {

@@ -1,6 +1,7 @@
 /* Small kernels that misuse one thing each, beside a twin that does not: the emulator reports the one, by kind and place, and not
  * the other. Findings about plain loads and stores need the check build. */
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 #include "emulator.h"
@@ -305,6 +306,27 @@ void test_banks(uint32_t stride, uint32_t swizzled, uint64_t wavefronts, uint64_
   ++failures;
 }
 
+/* Memory of another device is out of bounds. */
+void test_devices() {
+  setenv("SPINDLE_EMULATED_DEVICES", "2", 1);
+  emulator_options options = {};
+  options.quiet = 1;
+  emulator_configure(&options);
+  uint32_t *words = nullptr;
+  cudaSetDevice(1);
+  cudaMalloc((void **)&words, 4096);
+  for (int device = 0; device < 2; ++device) {
+    cudaSetDevice(device);
+    (void)SPINDLE__LAUNCH(global_end<false>, dim3(1), 32, sizeof(Map), nullptr, words);
+    if (emulator_found(EMULATOR_GLOBAL_BOUNDS) == (device == 1)) {
+      printf("FAIL device %d and memory of device 1\n", device);
+      ++failures;
+    }
+    emulator_forget();
+  }
+  cudaFree(words);
+}
+
 /* A deadlock names every place where threads wait, and how many. */
 void test_deadlock_report() {
   emulator_options options = {};
@@ -327,6 +349,7 @@ void test_deadlock_report() {
 int main() {
   for (const Case &c : CASES) test_case(c);
   test_deadlock_report();
+  test_devices();
   test_banks<uint32_t>(4, 0, 1, 1);    /* consecutive */
   test_banks<uint32_t>(8, 0, 2, 1);    /* every second bank */
   test_banks<uint32_t>(128, 0, 32, 1); /* a column */
