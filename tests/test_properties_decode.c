@@ -43,7 +43,7 @@ Test(properties_decode, equals_the_last_row_growing_and_shrinking) {
     spindle_position p = test_rule(rope, 32);
     test_request text = test_request_make(&r, &shape, p, LONGEST, LONGEST, 1);
     for (size_t l = 0; l < sizeof lengths / sizeof *lengths; l++) {
-      test_setup setup = {.backend = SPINDLE_BACKEND_CPU, .shape = shape, .random = &r};
+      test_setup setup = {.backend = SPINDLE_BACKEND_CPU, .shape = shape, .num_threads = 1, .random = &r};
       if (test_rule_has_n(rope) || l % 5 == 1) check_last_row(&setup, &text, lengths[l]);
       setup.backend = SPINDLE_BACKEND_REFERENCE;
       if (test_rule_has_n(rope) && lengths[l] < 100) check_last_row(&setup, &text, lengths[l]);
@@ -80,7 +80,7 @@ Test(properties_decode, chunked_prefill_with_one_n_equals_one_call) {
   test_random r = test_random_start();
   spindle_shape shape = {.num_q_heads = 2, .num_kv_heads = 1, .head_dim_qk = 32};
   for (int32_t remap = 0; remap < TEST_NUM_REMAPS; remap++) {
-    test_setup setup = {.backend = SPINDLE_BACKEND_CPU, .shape = shape, .random = &r};
+    test_setup setup = {.backend = SPINDLE_BACKEND_CPU, .shape = shape, .num_threads = 1, .random = &r};
     test_request text =
         test_request_make(&r, &shape, test_remap(test_rule(SPINDLE_ROPE_DYNAMIC_NTK, 32), remap), LONGEST, LONGEST, 1);
     spindle_shape s = test_shape(shape);

@@ -143,7 +143,7 @@ Test(properties_reference, every_rule_remap_and_mask) {
     for (int32_t remap = 0; remap < TEST_NUM_REMAPS; remap++)
       for (int32_t mask = 0; mask < TEST_NUM_MASKS; mask++) {
         if (rope > 1 && (remap + mask) % 4 != rope % 4) continue;
-        test_setup setup = {.shape = shape, .random = &r};
+        test_setup setup = {.shape = shape, .num_threads = 1, .random = &r};
         test_request request = test_request_make(&r, &shape, test_mask(test_remap(test_rule(rope, 32), remap), mask), 120, 120,
                                                  1); /* whole S2 groups */
         run_both(setup, &request, 1, "by name");
@@ -156,7 +156,7 @@ Test(properties_reference, every_rule_remap_and_mask) {
 static void check_shape(test_random *r, spindle_shape shape, int32_t q_len, int32_t kv_len) {
   spindle_position p = test_rule(SPINDLE_ROPE_YARN, shape.rotary_dim ? shape.rotary_dim : shape.head_dim_qk / 2 * 2);
   p.not_causal = q_len > kv_len; /* else the first rows see nothing, which is another test */
-  test_setup setup = {.shape = shape, .random = r};
+  test_setup setup = {.shape = shape, .num_threads = 1, .random = r};
   test_request request = test_request_make(r, &shape, p, q_len, kv_len, 1);
   if (request.q_index < 0) request.q_index = 0;
   run_both(setup, &request, 1, "shape");

@@ -56,7 +56,7 @@ Test(properties_translation, every_relative_method) {
           spindle_position p = test_mask(test_remap(test_rule(rope, 32), remap), mask);
           bool drawn = (rope + 3 * remap + 5 * mask) % (b ? 37 : 11) == 0;
           if (!is_relative(&p) || !(drawn || (rope == 1 && !b))) continue;
-          check_moved(&r, &shape, p, (test_setup){.backend = backends[b], .shape = shape});
+          check_moved(&r, &shape, p, (test_setup){.backend = backends[b], .shape = shape, .num_threads = 1});
         }
 }
 

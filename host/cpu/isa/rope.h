@@ -31,7 +31,7 @@ static void turn(const float *from_c, const float *from_s, const float *step_c, 
 
 /* 1 if row r's value follows from row r - 1's by `*times` canonical steps. */
 ALWAYS_INLINE int continues_run(const int64_t *m, int32_t r, int32_t *times) {
-  if (r == 0 || m[r] < m[r - 1] || (m[r] ^ m[r - 1]) >= SPINDLE__PHASE_RUN) return 0;
+  if (r == 0 || m[r] < m[r - 1] || (uint64_t)(m[r] ^ m[r - 1]) >= SPINDLE__PHASE_RUN) return 0;
   *times = (int32_t)(m[r] - m[r - 1]);
   return 1;
 }
