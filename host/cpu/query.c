@@ -51,9 +51,8 @@ static void pack_row(spindle__cpu_task *t, int64_t i, const float *c, const floa
   memset(staged, 0, (size_t)ch->staged * sizeof *staged);
   double a = t->r->resolved.attention_factor, row = row_factor(&t->r->position, i, t->r->request.n);
   double rotated = shape->key_state == SPINDLE_KEYS_ROTATED ? a : a * a;
-  /* The plan's bound may exceed Q: finish_row drops rows beyond it, and here they must not be read. */
-  int64_t q_row = spindle__min(t->r->request.q_begin + i - t->r->request.q_index, run->args->q_rows - 1);
-  int64_t at = t->r->number * q->batch + q_row * q->row;
+  int64_t q_row = t->r->request.q_begin + i - t->r->request.q_index, at = t->r->number * q->batch + q_row * q->row;
+  if (q_row >= run->args->q_rows) return; /* the plan's bound may exceed Q; finish_row drops such rows */
   for (spindle__cpu_unit u = {0}; spindle__cpu_next_unit(t, &u);) {
     for (int32_t x = 0; x < u.heads; x++) {
       int32_t head = u.h0 + x;
