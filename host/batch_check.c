@@ -9,8 +9,8 @@ typedef struct checker {
 
 static spindle_status fetch(const checker *c, void *out, const void *array, int64_t entry, size_t bytes) {
   spindle_context *context = c->plan->context;
-  SPINDLE__TRY(context->backend->copy(context, out, (const char *)array + entry * (int64_t)bytes, bytes, NULL));
-  return context->backend->stream_sync(context, NULL);
+  SPINDLE__TRY(context->backend->device->copy(context, out, (const char *)array + entry * (int64_t)bytes, bytes, NULL));
+  return context->backend->device->stream_sync(context, NULL);
 }
 
 static spindle_status check_value(const char *array, int64_t entry, int64_t value, int64_t low, int64_t high) {
@@ -94,7 +94,7 @@ spindle_status spindle_batch_check(const spindle_plan *plan, const spindle_posit
   if (!positions) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "positions is NULL");
   SPINDLE__TRY(spindle__check_stream(plan->context, stream));
   SPINDLE__TRY(spindle__check_batch(plan, batch, &c.batch));
-  SPINDLE__TRY(plan->context->backend->stream_sync(plan->context, stream));
+  SPINDLE__TRY(plan->context->backend->device->stream_sync(plan->context, stream));
   for (int32_t r = 0; r < c.batch.max_requests; r++) SPINDLE__TRY(check_request(&c, positions, r));
   return SPINDLE_OK;
 }

@@ -73,11 +73,11 @@ static spindle_status check(const spindle_context *context, const void *pointer,
 spindle_status spindle_malloc(spindle_context *context, void **memory, size_t bytes) {
   SPINDLE__TRY(check(context, memory, "memory"));
   *memory = NULL;
-  return bytes ? context->backend->alloc(context, memory, bytes) : SPINDLE_OK;
+  return bytes ? context->backend->device->alloc(context, memory, bytes) : SPINDLE_OK;
 }
 
 void spindle_free(spindle_context *context, void *memory) {
-  if (context && memory) context->backend->release(context, memory);
+  if (context && memory) context->backend->device->release(context, memory);
 }
 
 spindle_status spindle_copy(spindle_context *context, void *dst, const void *src, size_t bytes, spindle_stream stream) {
@@ -85,42 +85,42 @@ spindle_status spindle_copy(spindle_context *context, void *dst, const void *src
   SPINDLE__TRY(check(context, dst, "dst"));
   SPINDLE__TRY(check(context, src, "src"));
   SPINDLE__TRY(spindle__check_stream(context, stream));
-  return context->backend->copy(context, dst, src, bytes, stream);
+  return context->backend->device->copy(context, dst, src, bytes, stream);
 }
 
 spindle_status spindle_stream_create(spindle_context *context, spindle_stream *stream) {
   SPINDLE__TRY(check(context, stream, "stream"));
-  return context->backend->stream_create(context, stream);
+  return context->backend->device->stream_create(context, stream);
 }
 
 spindle_status spindle_stream_sync(spindle_context *context, spindle_stream stream) {
   SPINDLE__TRY(check(context, context, "context"));
   SPINDLE__TRY(spindle__check_stream(context, stream));
-  return context->backend->stream_sync(context, stream);
+  return context->backend->device->stream_sync(context, stream);
 }
 
 void spindle_stream_destroy(spindle_context *context, spindle_stream stream) {
-  if (context && stream) context->backend->stream_destroy(context, stream);
+  if (context && stream) context->backend->device->stream_destroy(context, stream);
 }
 
 spindle_status spindle_event_create(spindle_context *context, spindle_event **event) {
   SPINDLE__TRY(check(context, event, "event"));
-  return context->backend->event_create(context, event);
+  return context->backend->device->event_create(context, event);
 }
 
 spindle_status spindle_event_record(spindle_context *context, spindle_event *event, spindle_stream stream) {
   SPINDLE__TRY(check(context, event, "event"));
   SPINDLE__TRY(spindle__check_stream(context, stream));
-  return context->backend->event_record(context, event, stream);
+  return context->backend->device->event_record(context, event, stream);
 }
 
 spindle_status spindle_event_elapsed(spindle_context *context, spindle_event *begin, spindle_event *end, double *milliseconds) {
   SPINDLE__TRY(check(context, begin, "begin"));
   SPINDLE__TRY(check(context, end, "end"));
   SPINDLE__TRY(check(context, milliseconds, "milliseconds"));
-  return context->backend->event_elapsed(context, begin, end, milliseconds);
+  return context->backend->device->event_elapsed(context, begin, end, milliseconds);
 }
 
 void spindle_event_destroy(spindle_context *context, spindle_event *event) {
-  if (context && event) context->backend->event_destroy(context, event);
+  if (context && event) context->backend->device->event_destroy(context, event);
 }

@@ -93,10 +93,25 @@ spindle_status spindle__check_no_overlap(const spindle__extent *output, const sp
 
 /* ---- Backends ---- */
 
+/* Memory, streams and events of the device that a backend runs on. */
+typedef struct spindle__device {
+  spindle_status (*alloc)(spindle_context *context, void **memory, size_t bytes);
+  void (*release)(spindle_context *context, void *memory);
+  spindle_status (*copy)(spindle_context *context, void *dst, const void *src, size_t bytes, spindle_stream stream);
+  spindle_status (*stream_create)(spindle_context *context, spindle_stream *stream);
+  spindle_status (*stream_sync)(spindle_context *context, spindle_stream stream);
+  void (*stream_destroy)(spindle_context *context, spindle_stream stream);
+  spindle_status (*event_create)(spindle_context *context, spindle_event **event);
+  spindle_status (*event_record)(spindle_context *context, spindle_event *event, spindle_stream stream);
+  spindle_status (*event_elapsed)(spindle_context *context, spindle_event *begin, spindle_event *end, double *milliseconds);
+  void (*event_destroy)(spindle_context *context, spindle_event *event);
+} spindle__device;
+
 /* Arguments have been validated and their defaults (strides too) filled in when these are called. A function that is NULL does
  * not exist on the backend: the caller reports SPINDLE_UNSUPPORTED. */
 struct spindle__backend {
   const char *name;
+  const spindle__device *device;
   spindle_status (*describe)(const spindle_context *context, char *name, size_t bytes);
 
   /* plan->shape and plan->options in, plan->state_bytes and plan->scratch_bytes out (multiples of 256). */
@@ -111,19 +126,9 @@ struct spindle__backend {
                            const spindle_rotate_args *args, spindle_stream stream);
   /* scale_only: spindle_combine_scale. */
   spindle_status (*combine)(spindle_context *context, const spindle_combine_args *args, bool scale_only, spindle_stream stream);
-
-  spindle_status (*alloc)(spindle_context *context, void **memory, size_t bytes);
-  void (*release)(spindle_context *context, void *memory);
-  spindle_status (*copy)(spindle_context *context, void *dst, const void *src, size_t bytes, spindle_stream stream);
-  spindle_status (*stream_create)(spindle_context *context, spindle_stream *stream);
-  spindle_status (*stream_sync)(spindle_context *context, spindle_stream stream);
-  void (*stream_destroy)(spindle_context *context, spindle_stream stream);
-  spindle_status (*event_create)(spindle_context *context, spindle_event **event);
-  spindle_status (*event_record)(spindle_context *context, spindle_event *event, spindle_stream stream);
-  spindle_status (*event_elapsed)(spindle_context *context, spindle_event *begin, spindle_event *end, double *milliseconds);
-  void (*event_destroy)(spindle_context *context, spindle_event *event);
 };
 
+extern const spindle__device spindle__host_device; /* of the two backends below */
 extern const spindle__backend spindle__cpu_backend;
 extern const spindle__backend spindle__reference_backend;
 

@@ -35,7 +35,7 @@ static spindle_status write_empty_slots(spindle_positions *t) {
   spindle_status status = spindle__check_position(&none, &t->shape, &none);
   if (status == SPINDLE_OK) fill_slot(slot, &none, t->shape.rotary_dim);
   for (int32_t s = 0; status == SPINDLE_OK && s < t->capacity; s++) {
-    status = t->context->backend->copy(t->context, &t->slots[s], slot, sizeof *slot, NULL);
+    status = t->context->backend->device->copy(t->context, &t->slots[s], slot, sizeof *slot, NULL);
     count_kinds(t, &t->kinds[s], 1);
   }
   free(slot);
@@ -58,7 +58,8 @@ spindle_status spindle_positions_create(spindle_positions **positions, spindle_c
   t->capacity = capacity;
   t->kinds = calloc((size_t)capacity, sizeof *t->kinds);
   spindle_status status = t->kinds ? SPINDLE_OK : spindle__fail(SPINDLE_OUT_OF_MEMORY, "no memory for %d slots", capacity);
-  if (status == SPINDLE_OK) status = context->backend->alloc(context, (void **)&t->slots, (size_t)capacity * sizeof *t->slots);
+  if (status == SPINDLE_OK)
+    status = context->backend->device->alloc(context, (void **)&t->slots, (size_t)capacity * sizeof *t->slots);
   if (status == SPINDLE_OK) status = write_empty_slots(t);
   if (status != SPINDLE_OK) {
     spindle_positions_destroy(t);
@@ -80,7 +81,7 @@ spindle_status spindle_positions_set(spindle_positions *positions, int32_t slot,
   if (!filled) return spindle__fail(SPINDLE_OUT_OF_MEMORY, "no memory for a slot (%zu bytes)", sizeof *filled);
   fill_slot(filled, &checked, positions->shape.rotary_dim);
   spindle_context *context = positions->context;
-  spindle_status status = context->backend->copy(context, &positions->slots[slot], filled, sizeof *filled, stream);
+  spindle_status status = context->backend->device->copy(context, &positions->slots[slot], filled, sizeof *filled, stream);
   free(filled);
   if (status != SPINDLE_OK) return status;
 
@@ -95,7 +96,7 @@ spindle_status spindle_positions_set(spindle_positions *positions, int32_t slot,
 
 void spindle_positions_destroy(spindle_positions *positions) {
   if (!positions) return;
-  if (positions->slots) positions->context->backend->release(positions->context, positions->slots);
+  if (positions->slots) positions->context->backend->device->release(positions->context, positions->slots);
   pthread_mutex_destroy(&positions->lock);
   free(positions->kinds);
   free(positions);
