@@ -65,7 +65,7 @@ ALWAYS_INLINE vf exp2_vec(vf x) {
   p = p * f + 2.40221197e-1f;
   p = p * f + 6.93146967e-1f;
   p = p * f + 1.00000007f;
-  vf y = (vf)((vi)p + ((vi)t << 23));
+  vf y = (vf)((vu)p + ((vu)t << 23)); /* unsigned: for x far below it overflows, and is not taken */
   return blend(x < -125.0f, splat(0.0f), y);
 }
 
