@@ -46,8 +46,8 @@ static spindle_status check_tensors(const spindle_plan *plan, spindle_attention_
   SPINDLE__TRY(spindle__check_rows("args.o", &a->o, s->o_dtype, requests, a->q_rows, s->num_q_heads, s->head_dim_v, &extent[O]));
   SPINDLE__TRY(spindle__check_lse("args.lse", &a->lse, requests, a->q_rows, s->num_q_heads, &extent[LSE]));
   SPINDLE__TRY(spindle__check_workspace("args.scratch", a->scratch, a->scratch_bytes, plan->scratch_bytes));
-  extent[SCRATCH] = (spindle__extent){"args.scratch", a->scratch, (const char *)a->scratch + plan->scratch_bytes};
-  extent[STATE] = (spindle__extent){"state", plan->state, (const char *)plan->state + plan->state_bytes};
+  extent[SCRATCH] = (spindle__extent){"args.scratch", (uintptr_t)a->scratch, (uintptr_t)a->scratch + plan->scratch_bytes};
+  extent[STATE] = (spindle__extent){"state", (uintptr_t)plan->state, (uintptr_t)plan->state + plan->state_bytes};
   for (int32_t output = O; output <= SCRATCH; output++) {
     SPINDLE__TRY(spindle__check_no_overlap(&extent[output], extent, output));
     SPINDLE__TRY(spindle__check_no_overlap(&extent[output], extent + output + 1, COUNT - output - 1));

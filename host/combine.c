@@ -14,8 +14,7 @@ static bool same_lse(const spindle_lse *a, const spindle_lse *b) {
   return a->data == b->data && a->row == b->row && a->head == b->head;
 }
 
-/* A row's parts are read before its result is written, so a result may take the place of part 0 if it has its type and strides.
- */
+/* A row's parts are read before its result is written: a result of part 0's type and strides may take its place. */
 static spindle_status check_overlaps(const spindle_combine_args *a, const spindle__extent *in, const spindle__extent *out,
                                      int32_t o_parts) {
   bool o_in_place = same_rows(&a->o, &a->part_o) && a->o_dtype == a->part_dtype;
@@ -23,7 +22,7 @@ static spindle_status check_overlaps(const spindle_combine_args *a, const spindl
   if (!o_in_place) SPINDLE__TRY(spindle__check_no_overlap(&out[0], &in[0], 1));
   if (!lse_in_place) SPINDLE__TRY(spindle__check_no_overlap(&out[1], &in[1], 1));
   /* In place, part 0 must end where the next part begins. */
-  if (o_in_place && o_parts > 1 && out[0].end - out[0].begin > a->part_o_stride * (int64_t)spindle__dtype_bytes(a->part_dtype))
+  if (o_in_place && o_parts > 1 && out[0].end - out[0].begin > (size_t)a->part_o_stride * spindle__dtype_bytes(a->part_dtype))
     return spindle__fail(SPINDLE_OVERLAP, "args.o in place of part 0 reaches into part 1 (part_o_stride %lld elements)",
                          (long long)a->part_o_stride);
   SPINDLE__TRY(spindle__check_no_overlap(&out[0], &in[1], 1));

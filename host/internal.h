@@ -79,7 +79,7 @@ const char *spindle__dtype_name(int32_t dtype);
 /* A byte range that a tensor may touch. */
 typedef struct spindle__extent {
   const char *name;
-  const char *begin, *end;
+  uintptr_t begin, end; /* integers: a pointer past the end of what the caller claims would be undefined */
 } spindle__extent;
 
 /* Fill in contiguous strides, check base and strides, and say what is touched. Tensors of no elements touch nothing. */

@@ -43,7 +43,7 @@ static int64_t span(int64_t outer, int64_t outer_stride, int64_t rows, int64_t r
 }
 
 static spindle__extent extent_of(const char *name, const void *data, int64_t elements, size_t element) {
-  spindle__extent e = {name, data, (const char *)data + (size_t)elements * element};
+  spindle__extent e = {name, (uintptr_t)data, (uintptr_t)data + (uintptr_t)elements * element};
   return e;
 }
 
@@ -107,7 +107,7 @@ spindle_status spindle__check_no_overlap(const spindle__extent *output, const sp
   for (int32_t i = 0; i < count; i++)
     if (output->begin < others[i].end && others[i].begin < output->end && output->begin < output->end &&
         others[i].begin < others[i].end)
-      return spindle__fail(SPINDLE_OVERLAP, "%s [%p, %p) overlaps %s [%p, %p)", output->name, (const void *)output->begin,
-                           (const void *)output->end, others[i].name, (const void *)others[i].begin, (const void *)others[i].end);
+      return spindle__fail(SPINDLE_OVERLAP, "%s [%p, %p) overlaps %s [%p, %p)", output->name, (void *)output->begin,
+                           (void *)output->end, others[i].name, (void *)others[i].begin, (void *)others[i].end);
   return SPINDLE_OK;
 }
