@@ -52,9 +52,9 @@ const tinylm_method *tinylm_method_find(const char *name) {
   return NULL;
 }
 
-/* The alpha at which the fastest pair that does not complete a turn within the context completes none within `factor` contexts
- * either (Liu et al. 2023, arXiv:2310.05209: the critical base). Just above 1.5 times `factor` for a context of 2048, where the
- * usual advice comes from; far more for a short context, in which most pairs complete no turn. */
+/* The alpha at which the fastest pair that completes no turn within the context completes none within `factor` contexts either
+ * (Liu et al. 2023, arXiv:2310.05209: the critical base). With heads of 128 and a context of 2048, where the usual advice comes
+ * from, that is factor^1.6, which 2 factor - 1 follows up to 4; with heads of 64 and a context of 256 it is factor^2.4. */
 static double critical_alpha(const tinylm_weights *w, double factor) {
   spindle_rope_extension law = {.struct_size = sizeof law};
   spindle_rope_max_extension(w->head_dim, w->rope_theta, w->context, w->rope_theta, w->context * factor, &law);
