@@ -47,7 +47,8 @@ spindle_status spindle__check_batch(const spindle_plan *plan, const spindle_batc
   SPINDLE__TRY(spindle__check_integer("batch.shard_size", b.shard_size, 1, INT32_MAX));
   SPINDLE__TRY(spindle__check_integer("batch.shard_rank", b.shard_rank, 0, b.shard_count - 1));
   SPINDLE__TRY(spindle__check_integer("batch.reserved", b.reserved, 0, 0));
-  SPINDLE__TRY(spindle__check_integer("batch.table_stride", b.table_stride, b.page_size && !b.table_begin ? 1 : 0, (int64_t)1 << 40));
+  SPINDLE__TRY(
+      spindle__check_integer("batch.table_stride", b.table_stride, b.page_size && !b.table_begin ? 1 : 0, (int64_t)1 << 40));
   if (b.shard_count > 1) SPINDLE__TRY(check_absent("page_index", b.page_index, "shard_count is greater than 1"));
   SPINDLE__TRY(check_arrays(&b));
   *out = b;

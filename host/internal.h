@@ -40,11 +40,13 @@ struct spindle_positions {
   spindle_shape shape; /* defaults filled in */
   int32_t capacity;
   spindle__slot *slots; /* device memory [capacity] */
-  /* The host's own knowledge of the slots, for what it checks before a launch. `kinds` is guarded by `lock`. */
+  /* The host's own knowledge of the slots, for what it checks before a launch: of each slot (under `lock`), and how many slots
+   * there are of each kind. */
   spindle__slot_kinds *kinds; /* [capacity] */
-  int32_t rope_count[SPINDLE__MAX_KINDS], remap_count[SPINDLE__MAX_KINDS],
-      row_scale_count[SPINDLE__MAX_KINDS]; /* slots of each kind */
   pthread_mutex_t lock;
+  _Atomic int32_t rope_count[SPINDLE__MAX_KINDS];
+  _Atomic int32_t remap_count[SPINDLE__MAX_KINDS];
+  _Atomic int32_t row_scale_count[SPINDLE__MAX_KINDS];
 };
 
 struct spindle_plan {

@@ -60,7 +60,7 @@ spindle_status spindle__check_workspace(const char *name, const void *workspace,
 static bool same_shape(const spindle_shape *a, const spindle_shape *b) { return !memcmp(a, b, sizeof *a); }
 
 /* Kinds that the table holds and the plan was not made for. */
-static spindle_status check_kinds(const char *field, uint32_t set, const int32_t *count) {
+static spindle_status check_kinds(const char *field, uint32_t set, const _Atomic int32_t *count) {
   for (int32_t kind = 0; set && kind < SPINDLE__MAX_KINDS; kind++)
     if (count[kind] && !(set >> kind & 1))
       return spindle__fail(SPINDLE_INVALID_ARGUMENT, "positions holds kind %d, which options.%s (0x%x) leaves out", kind, field,

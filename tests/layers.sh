@@ -42,7 +42,7 @@ long() { # LIMIT FOLDER...: files of more lines than that
 long 400 host bench | offend "at most 400"
 long 500 kernels | offend "at most 500"
 find include host kernels bench tests examples -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' | sort |
-  xargs awk 'length($0) > 150 || /\t/ { print FILENAME ":" FNR }' | offend "a line has at most 150 columns and no tab"
+  xargs awk 'length($0) > 130 || /\t/ { print FILENAME ":" FNR }' | offend "a line has at most 130 columns and no tab"
 
 [ -s "$offences" ] || exit 0
 cat "$offences"

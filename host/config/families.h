@@ -35,7 +35,7 @@
 #define FAMILY_BETA             (1u << 26) /* llama_4_scaling_beta of the rope parameters */
 /* Heads and masks */
 #define FAMILY_KV_EXPANDED    (1u << 27) /* attends with as many KV heads as query heads */
-#define FAMILY_FALCON         (1u << 28) /* KV heads by multi_query and new_decoder_architecture; ALiBi is added before the scale */
+#define FAMILY_FALCON         (1u << 28) /* KV heads by multi_query, new_decoder_architecture; ALiBi before the scale */
 #define FAMILY_WINDOW_SWITCH  (1u << 29) /* a window counts only where use_sliding_window is true */
 #define FAMILY_WINDOW_ON_FULL (1u << 30) /* every layer that attends has the window, if there is one */
 #define FAMILY_SCALED_BOTH    (1u << 31) /* rope_scaling goes on top of the sets of both full and sliding layers */

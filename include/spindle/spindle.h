@@ -343,10 +343,11 @@ typedef struct spindle_batch {
                            NULL, pages[r * table_stride + e] (block table) */
   const int32_t *table_begin; /* [dev][max_requests + 1] */
   int64_t table_stride;
-  const int64_t
-      *page_index;           /* per table entry, like pages: index of its slot 0 (may be negative where slot 0 is not valid); the
-                                indices of valid slots ascend over a request's entries. NULL: entry e starts at e * page_size + kv_index */
-  const uint32_t *page_span; /* per table entry: first | end << 16 of its valid slots; NULL: all, up to kv_len keys in total */
+  /* Per table entry, like pages. page_index: index of its slot 0 (may be negative where slot 0 is not valid); the indices of
+   * valid slots ascend over a request's entries. NULL: entry e starts at e * page_size + kv_index. page_span: first | end << 16
+   * of its valid slots; NULL: all, up to kv_len keys in total. */
+  const int64_t *page_index;
+  const uint32_t *page_span;
 } spindle_batch;
 
 /* Once a step: one small launch. Reads lengths and position slots, evaluates length-dependent rules and schedules the work.

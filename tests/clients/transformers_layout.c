@@ -1,4 +1,5 @@
-/* The structs of spindle.h have the layout that transformers_client.py gives them by hand. Appending a field means adding it there. */
+/* The structs of spindle.h have the layout that transformers_client.py gives them by hand. Appending a field means adding it
+ * there. */
 #include <spindle/spindle.h>
 
 #define SIZE(type, bytes)          _Static_assert(sizeof(type) == (bytes), #type)
