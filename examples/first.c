@@ -7,14 +7,14 @@ int main(void) {
   spindle_plan_options bounds = {sizeof bounds, .max_requests = 1, .max_q_rows = 8, .max_kv_len = 1000};
   int32_t begin = 0, rows = 8, keys = 1000;
   spindle_batch batch = {sizeof batch, .max_requests = 1, .q_begin = &begin, .q_len = &rows, .kv_len = &keys};
-  spindle_attention_args args = {sizeof args, .q_rows = 8, .q = {.data = q}, .k = {.data = k}, .v = {.data = v}, .o = {.data = o}};
+  spindle_attention_args run = {sizeof run, .q_rows = 8, .q = {.data = q}, .k = {.data = k}, .v = {.data = v}, .o = {.data = o}};
   spindle_context *cpu; spindle_positions *table; spindle_plan *plan; void *state; size_t bytes;
   for (int i = 0; i < 1000 * 2 * 64; i++) v[i] = 1;
   if (spindle_context_create(&cpu, NULL) || spindle_positions_create(&table, cpu, &shape, 1) ||
       spindle_positions_set(table, 0, &yarn, NULL) || spindle_plan_create(&plan, cpu, &shape, &bounds) ||
-      spindle_plan_workspace(plan, &bytes, &args.scratch_bytes) || spindle_malloc(cpu, &state, bytes) ||
-      spindle_malloc(cpu, &args.scratch, args.scratch_bytes) || spindle_plan_prepare(plan, table, &batch, state, bytes, NULL) ||
-      spindle_attention(plan, &args, NULL))
+      spindle_plan_workspace(plan, &bytes, &run.scratch_bytes) || spindle_malloc(cpu, &state, bytes) ||
+      spindle_malloc(cpu, &run.scratch, run.scratch_bytes) || spindle_plan_prepare(plan, table, &batch, state, bytes, NULL) ||
+      spindle_attention(plan, &run, NULL))
     return fprintf(stderr, "%s\n", spindle_last_error()), 1;
   return printf("o[0] = %g\n", o[0]) < 0;
 }
