@@ -1,52 +1,10 @@
 /* The public calls, and what they own. */
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "internal.h"
-
-static _Thread_local char last_error[512];
-
-const char *spindle_config_last_error(void) { return last_error; }
-
-void spindle__config_set_error(const char *format, ...) {
-  va_list args;
-  va_start(args, format);
-  vsnprintf(last_error, sizeof last_error, format, args);
-  va_end(args);
-}
-
-/* ---- Lists ---- */
-
-double *spindle__config_new_list(spindle__reader *r, spindle_config *config, const void *source, int32_t count) {
-  spindle__list *list;
-  for (list = config->lists; list; list = list->next)
-    if (list->source == source && list->count == count) return list->values;
-  list = malloc(sizeof *list + (size_t)count * sizeof *list->values);
-  if (!list) {
-    spindle__config_fail(r, SPINDLE_OUT_OF_MEMORY, "out of memory");
-    return NULL;
-  }
-  *list = (spindle__list){config->lists, source, count};
-  config->lists = list;
-  return list->values;
-}
-
-const double *spindle__config_list(spindle__reader *r, spindle_config *config, const cJSON *item, const char *name,
-                                   int32_t count) {
-  double *values;
-  int32_t k = 0;
-  if (!cJSON_IsArray(item) || cJSON_GetArraySize(item) != count) {
-    spindle__config_fail(r, SPINDLE_INVALID_ARGUMENT, "%s: expected a list of %d numbers", name, (int)count);
-    return NULL;
-  }
-  values = spindle__config_new_list(r, config, item, count);
-  for (const cJSON *entry = item->child; entry && values; entry = entry->next)
-    values[k++] = spindle__number(r, cJSON_IsNull(entry) ? item : entry, name, 1e-6, 1e12, 1);
-  return values;
-}
 
 /* ---- Reading ---- */
 
@@ -146,7 +104,7 @@ spindle_status spindle_config_parse(spindle_config **config, const char *json, s
 }
 
 spindle_status spindle_config_open(spindle_config **config, const char *path) {
-  char *text, reason[sizeof last_error];
+  char *text, reason[SPINDLE__CONFIG_ERROR_BYTES];
   size_t bytes;
   FILE *file;
   spindle_status status;
@@ -170,7 +128,7 @@ spindle_status spindle_config_open(spindle_config **config, const char *path) {
     status = spindle_config_parse(config, text, bytes);
   free(text);
   if (status) {
-    memcpy(reason, last_error, sizeof reason);
+    snprintf(reason, sizeof reason, "%s", spindle_config_last_error());
     spindle__config_set_error("%.200s: %.300s", path, reason);
   }
   return status;

@@ -11,6 +11,7 @@
 #define SPINDLE__CONFIG_MAX_LAYERS  4096
 #define SPINDLE__CONFIG_MAX_MEMBERS 64 /* of one set of rope parameters */
 #define SPINDLE__CONFIG_MAX_LENGTH  1e12
+#define SPINDLE__CONFIG_ERROR_BYTES 512
 
 /* Lists of numbers that layers share. */
 typedef struct spindle__list {
@@ -30,6 +31,7 @@ struct spindle_config {
   const spindle__family *family;
 };
 
+/* error.c */
 void spindle__config_set_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* text.c: JSON as Python writes it (NaN, Infinity) to JSON, in place; and where the text decoder is described. */
@@ -59,7 +61,7 @@ const cJSON *spindle__rope_field(const spindle__rope_source *source, const char 
 void spindle__read_rule(spindle__reader *r, spindle_config *config, spindle_config_layer *layer, const char *type,
                         const spindle__rope_source *source);
 
-/* NULL (and a failure) unless item is an array of exactly `count` positive numbers. */
+/* lists.c. NULL (and a failure) unless item is an array of exactly `count` positive numbers. */
 const double *spindle__config_list(spindle__reader *r, spindle_config *config, const cJSON *item, const char *name,
                                    int32_t count);
 double *spindle__config_new_list(spindle__reader *r, spindle_config *config, const void *source, int32_t count);

@@ -5,7 +5,7 @@
  *     attention.c  items over threads; merging of splits
  *     item.c       one item: segments -> key tiles -> kernels
  *     keys.c       key tiles: where their rows lie, who sees them, their bias
- *     query.c      packing of query rows for a segment
+ *     query.c      units (heads of one KV head) of an item; packing of query rows for a segment
  *     finish.c     rows of O and LSE from sums; merging of partial sums
  *     isa/         inner loops, compiled for each instruction set; kernels.h is their table
  */

@@ -44,16 +44,6 @@ static void set_up(spindle__cpu_task *t, const spindle__cpu_run *run, const spin
   set_up_decay(t);
 }
 
-bool spindle__cpu_next_unit(const spindle__cpu_task *t, spindle__cpu_unit *u) {
-  int32_t group = t->run->layout.schedule.group, first = u->heads ? u->h0 + u->heads : t->item.h0;
-  if (first >= t->item.h1) return false;
-  u->base = (first - t->item.h0) * t->item.rows;
-  u->kv_head = first / group;
-  u->h0 = first;
-  u->heads = (int32_t)spindle__min((int64_t)(u->kv_head + 1) * group, t->item.h1) - first;
-  return true;
-}
-
 /* Turns the tile's cos and sin into t->c and t->sn; false if keys are read as they lie. */
 static bool turn_keys(spindle__cpu_task *t, const spindle__map *map, int64_t centre) {
   const spindle__cpu_kernels *kernels = t->run->kernels;

@@ -1,8 +1,19 @@
-/* Query rows of a segment: rotated by their group's map and scaled, so that a product with a key is a score in units of log 2. */
+/* The units of an item, and the query rows of a segment: rotated by their group's map and scaled, so that a product with a key is
+ * a score in units of log 2. */
 #include <math.h>
 #include <string.h>
 
 #include "cpu.h"
+
+bool spindle__cpu_next_unit(const spindle__cpu_task *t, spindle__cpu_unit *u) {
+  int32_t group = t->run->layout.schedule.group, first = u->heads ? u->h0 + u->heads : t->item.h0;
+  if (first >= t->item.h1) return false;
+  u->base = (first - t->item.h0) * t->item.rows;
+  u->kv_head = first / group;
+  u->h0 = first;
+  u->heads = (int32_t)spindle__min((int64_t)(u->kv_head + 1) * group, t->item.h1) - first;
+  return true;
+}
 
 void spindle__cpu_phases(const spindle__resolved *resolved, const spindle__map *map, const uint64_t **step,
                          const uint64_t **offset) {
