@@ -142,7 +142,7 @@ enum {
   SPINDLE_ROPE_NTK = 3,                 /* theta' = theta alpha^(d/(d-2)) [alpha] */
   SPINDLE_ROPE_NTK_OLD = 4,             /* theta' = theta s [factor] */
   SPINDLE_ROPE_NTK_FIXED = 5,           /* NTK_OLD with a further s^(-2/d) on every pair [factor] */
-  SPINDLE_ROPE_NTK_MIXED = 6,           /* w_t / exp(a (t+1)^b), a (d/2)^b = ln s [factor, ntk_b] */
+  SPINDLE_ROPE_NTK_MIXED = 6,           /* w_t / exp(a (t+1)^b), a (d/2)^b = ln s, b = ntk_b [factor] */
   SPINDLE_ROPE_NTK_BY_PARTS = 7,        /* YaRN paper Def. 2: ramp in rotations, no temperature [factor, L] */
   SPINDLE_ROPE_NTK_BY_PARTS_LEGACY = 8, /* the form before YaRN [factor, L] */
   SPINDLE_ROPE_DYNAMIC_LINEAR = 9,      /* n: interpolate by n / max beyond max [max_position_embeddings] */
@@ -150,7 +150,7 @@ enum {
   SPINDLE_ROPE_QWEN_DYNAMIC_NTK = 11,   /* n: alpha = 2^ceil(log2(n / L) + 1) - 1 [L] */
   SPINDLE_ROPE_YARN = 12,               /* ramp in the pair index, A = 0.1 ln s + 1 [factor or max_position_embeddings, L] */
   SPINDLE_ROPE_DYNAMIC_YARN = 13,       /* n: YaRN with s = n / L beyond the trained length [L] */
-  SPINDLE_ROPE_DEEPSEEK_YARN = 14,      /* YaRN with A = 1 and the temperature on the whole score [factor, mscale, L] */
+  SPINDLE_ROPE_DEEPSEEK_YARN = 14,      /* YaRN with A = 1 and the temperature on the whole score [factor, L] */
   SPINDLE_ROPE_LLAMA3 = 15,             /* ramp in wavelengths [factor, L] */
   SPINDLE_ROPE_LONGROPE = 16,           /* n: w_t / short_factor_t up to L, / long_factor_t beyond [both lists, L] */
   SPINDLE_ROPE_LONGROPE_DYNAMIC = 17,   /* n: the long list fades in between L and s L [long_factor, L] */
@@ -166,7 +166,7 @@ enum {
   SPINDLE_REMAP_LEAKY_REROPE = 2, /* dist < w: dist, else w + (dist - w) / k [window, k > 1]; 0 < k < 1 is "inverse leaky" */
   SPINDLE_REMAP_SELF_EXTEND = 3,  /* dist < w: dist, else i div G - j div G + w - w / G [group | window] */
   SPINDLE_REMAP_DCA = 4,          /* dual chunk attention as released: chunks of s = chunk - local keys [chunk, local] */
-  SPINDLE_REMAP_DCA_PAPER = 5,    /* as printed: chunk keys a chunk, positions up to pretrain - 1 [pretrain, chunk, local] */
+  SPINDLE_REMAP_DCA_PAPER = 5,    /* as printed: chunk keys a chunk, positions up to pretrain - 1 [pretrain, chunk] */
   SPINDLE_REMAP_STREAMING = 6,  /* StreamingLLM: sees j < S or dist <= R; sinks at min(i, S + R) - j [sink_tokens S, window R] */
   SPINDLE_REMAP_LM_INFINITE = 7 /* sees dist < w, or j < S at distance w [sink_tokens S, window w] */
 };
