@@ -2,20 +2,19 @@
 #include <math.h>
 #include <string.h>
 
+#include "../../kernels/rope/interpolation.h"
 #include "cpu.h"
 
 #define XPOS_KEYS 2048
 
-/* zeta_t = (2t + 0.4 d) / (1.4 d); a pair's score decays by zeta_t^(dist / scale_base). One centre serves keys over which that is
- * at most 2^7. */
+/* A pair's score decays by zeta_t^(dist / scale_base). One centre serves keys over which that is at most 2^7. */
 static void set_up_decay(spindle__cpu_task *t) {
   const spindle__resolved *rule = &t->r->resolved;
   int32_t padded = t->run->layout.channels.pairs_padded;
-  double d = 2.0 * rule->num_pairs;
+  int32_t d = 2 * rule->num_pairs;
   t->xpos_keys = 0;
   if (rule->scale_base == 0) return;
-  for (int32_t p = 0; p < padded; p++)
-    t->rate[p] = p < rule->num_pairs ? log2((2 * p + 0.4 * d) / (1.4 * d)) / rule->scale_base : 0;
+  for (int32_t p = 0; p < padded; p++) t->rate[p] = p < rule->num_pairs ? spindle__xpos_log2_zeta(d, p) / rule->scale_base : 0;
   for (t->xpos_keys = XPOS_KEYS; t->xpos_keys > 8 && t->xpos_keys > 4 * rule->scale_base;) t->xpos_keys /= 2;
 }
 
