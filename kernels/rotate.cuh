@@ -1,0 +1,189 @@
+/* Rotation of rows by their positions, four pairs of channels at a time, in registers.
+ *
+ * (cos, sin) is canonical: exact at the position's multiple of 8, then at most 7 float rotations by the step (rope/phase.h). It
+ * is a function of the position and the frequency alone, in one order of operations, written with fmaf so that no compiler
+ * chooses another: a key has the same bits whoever rotates it. A thread that walks consecutive positions pays one exact phase
+ * in 8.
+ *
+ * Cost of a row of four pairs: 16 FMA-pipe operations for the step, 16 for the rotation, an eighth of an exact phase (about 30
+ * each). */
+#ifndef SPINDLE_KERNELS_ROTATE_CUH
+#define SPINDLE_KERNELS_ROTATE_CUH
+
+#include "rope/phase.h"
+#include "state.h"
+#include "tile.cuh"
+
+namespace spindle {
+
+/* Which channels turn: pair t is (offset + t, offset + t + pairs), or (offset + 2t, offset + 2t + 1) if interleaved. */
+struct Rotary {
+  int offset, pairs;
+  bool interleaved;
+  bool vectors; /* four pairs are two aligned vectors of four channels */
+};
+
+SPINDLE__DEVICE Rotary rotary_of(const spindle_shape &s) {
+  return {s.rotary_offset, s.rotary_dim / 2, s.pair_layout == SPINDLE_PAIRS_INTERLEAVED,
+          s.rotary_offset % 4 == 0 && s.rotary_dim % 8 == 0};
+}
+
+SPINDLE__DEVICE int rotary_groups(const Rotary &r) { return (r.pairs + 3) / 4; }
+
+/* ---- Rows: get4/put4 take four channels from a multiple of four on, get/put any ---- */
+
+template <class T>
+SPINDLE__DEVICE void unpack4(uint2 bits, float (&x)[4]) {
+  const float2 low = prim::unpack<T>(bits.x), high = prim::unpack<T>(bits.y);
+  x[0] = low.x, x[1] = low.y, x[2] = high.x, x[3] = high.y;
+}
+template <class T>
+SPINDLE__DEVICE uint2 pack4(const float (&x)[4]) {
+  return make_uint2(prim::pack<T>(x[0], x[1]), prim::pack<T>(x[2], x[3]));
+}
+
+template <class T, int D>
+struct SharedRow {
+  uint32_t tile;
+  int row;
+  SPINDLE__DEVICE void get4(int channel, float (&x)[4]) const {
+    unpack4<T>(prim::ld_shared<uint2>(tile + Tile<D>::element(row, channel)), x);
+  }
+  SPINDLE__DEVICE void put4(int channel, const float (&x)[4]) const {
+    prim::st_shared(tile + Tile<D>::element(row, channel), pack4<T>(x));
+  }
+  SPINDLE__DEVICE float get(int channel) const {
+    return prim::unpack<T>(prim::ld_shared<uint16_t>(tile + Tile<D>::element(row, channel))).x;
+  }
+  SPINDLE__DEVICE void put(int channel, float x) const {
+    prim::st_shared(tile + Tile<D>::element(row, channel), (uint16_t)prim::pack<T>(x, 0.0f));
+  }
+};
+
+/* ---- Positions to (cos, sin) ---- */
+
+/* How a row turns: the rule's phases under one map. */
+struct Rotation {
+  const spindle__phase *phases; /* [pairs] */
+  const uint64_t *offsets;      /* [pairs] or NULL */
+  const float *rates;           /* [pairs] xPos: channels grow by 2^(rate x distance); or NULL */
+  float factor;                 /* on the rotated channels */
+};
+
+/* (cos, sin) of pairs 4 group .. 4 group + 3 at a position. */
+struct Turn {
+  float c[4], s[4];
+  int64_t at;
+  spindle__phase phase[4];
+};
+
+SPINDLE__DEVICE Turn turn_of(const Rotation &rotation, const Rotary &rotary, int group) {
+  Turn t;
+  t.at = INT64_MIN;
+  SPINDLE__UNROLL
+  for (int k = 0; k < 4; ++k) t.phase[k] = rotation.phases[min(4 * group + k, rotary.pairs - 1)];
+  return t;
+}
+
+SPINDLE__DEVICE void turn_to(Turn &t, int64_t position, const Rotation &rotation, const Rotary &rotary, int group) {
+  if (position == t.at) return;
+  if (position != t.at + 1 || position % SPINDLE__PHASE_RUN == 0) {
+    t.at = position & ~(int64_t)(SPINDLE__PHASE_RUN - 1);
+    SPINDLE__UNROLL
+    for (int k = 0; k < 4; ++k) {
+      const uint64_t offset = rotation.offsets ? rotation.offsets[min(4 * group + k, rotary.pairs - 1)] : 0;
+      spindle__phase_cos_sin((uint64_t)t.at * t.phase[k].step + offset, &t.c[k], &t.s[k]);
+    }
+  }
+  for (; t.at < position; ++t.at) {
+    SPINDLE__UNROLL
+    for (int k = 0; k < 4; ++k) {
+      const float c = fmaf(-t.s[k], t.phase[k].sin_step, t.c[k] * t.phase[k].cos_step);
+      t.s[k] = fmaf(t.c[k], t.phase[k].sin_step, t.s[k] * t.phase[k].cos_step);
+      t.c[k] = c;
+    }
+  }
+}
+
+/* ---- Four pairs of a row ---- */
+
+/* (x, y) are the pairs' two channels. Pairs past the last are 0 when loaded and not stored. */
+template <class Row>
+SPINDLE__DEVICE void load_pairs(const Rotary &r, const Row &row, int group, float (&x)[4], float (&y)[4]) {
+  if (r.vectors && r.interleaved) {
+    float a[4], b[4];
+    row.get4(r.offset + 8 * group, a);
+    row.get4(r.offset + 8 * group + 4, b);
+    x[0] = a[0], y[0] = a[1], x[1] = a[2], y[1] = a[3], x[2] = b[0], y[2] = b[1], x[3] = b[2], y[3] = b[3];
+  } else if (r.vectors) {
+    row.get4(r.offset + 4 * group, x);
+    row.get4(r.offset + r.pairs + 4 * group, y);
+  } else {
+    SPINDLE__UNROLL
+    for (int k = 0; k < 4; ++k) {
+      const int t = 4 * group + k;
+      x[k] = t < r.pairs ? row.get(r.offset + (r.interleaved ? 2 * t : t)) : 0.0f;
+      y[k] = t < r.pairs ? row.get(r.offset + (r.interleaved ? 2 * t + 1 : t + r.pairs)) : 0.0f;
+    }
+  }
+}
+
+template <class Row>
+SPINDLE__DEVICE void store_pairs(const Rotary &r, const Row &row, int group, const float (&x)[4], const float (&y)[4]) {
+  if (r.vectors && r.interleaved) {
+    const float a[4] = {x[0], y[0], x[1], y[1]}, b[4] = {x[2], y[2], x[3], y[3]};
+    row.put4(r.offset + 8 * group, a);
+    row.put4(r.offset + 8 * group + 4, b);
+  } else if (r.vectors) {
+    row.put4(r.offset + 4 * group, x);
+    row.put4(r.offset + r.pairs + 4 * group, y);
+  } else {
+    SPINDLE__UNROLL
+    for (int k = 0; k < 4; ++k) {
+      const int t = 4 * group + k;
+      if (t >= r.pairs) continue;
+      row.put(r.offset + (r.interleaved ? 2 * t : t), x[k]);
+      row.put(r.offset + (r.interleaved ? 2 * t + 1 : t + r.pairs), y[k]);
+    }
+  }
+}
+
+/* Turns x and y in place. distance: from the centre of decay (xPos). */
+SPINDLE__DEVICE void rotate_pairs(const Turn &t, const Rotation &rotation, const Rotary &rotary, int group, float distance,
+                                  float (&x)[4], float (&y)[4]) {
+  SPINDLE__UNROLL
+  for (int k = 0; k < 4; ++k) {
+    float factor = rotation.factor;
+    if (rotation.rates) factor *= prim::ex2_approx(rotation.rates[min(4 * group + k, rotary.pairs - 1)] * distance);
+    const float c = t.c[k] * factor, s = t.s[k] * factor, a = x[k];
+    x[k] = fmaf(-y[k], s, a * c);
+    y[k] = fmaf(y[k], c, a * s);
+  }
+}
+
+/* ---- A tile, in place ---- */
+
+/* Rows [0, rows) of a tile in shared memory; positions and distances (with rates only) are in shared memory too. A thread takes
+ * Run consecutive rows of four pairs: 8-byte accesses of 16 lanes cover a row's 128 bytes, free of bank conflicts. The caller
+ * puts a sync_block before and after. */
+template <class T, int D, int Run>
+SPINDLE__DEVICE void rotate_tile(uint32_t tile, int rows, const Rotary &rotary, const Rotation &rotation,
+                                 const int64_t *positions, const float *distances) {
+  const int groups = rotary_groups(rotary), runs = (rows + Run - 1) / Run;
+  for (int unit = prim::thread_index(); unit < groups * runs; unit += prim::block_threads()) {
+    const int group = unit % groups, first = unit / groups * Run, end = min(first + Run, rows);
+    Turn turn = turn_of(rotation, rotary, group);
+    for (int row = first; row < end; ++row) {
+      float x[4], y[4];
+      const SharedRow<T, D> at = {tile, row};
+      load_pairs(rotary, at, group, x, y);
+      turn_to(turn, positions[row], rotation, rotary, group);
+      rotate_pairs(turn, rotation, rotary, group, rotation.rates ? distances[row] : 0.0f, x, y);
+      store_pairs(rotary, at, group, x, y);
+    }
+  }
+}
+
+}  // namespace spindle
+
+#endif
