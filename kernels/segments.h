@@ -42,6 +42,12 @@ typedef struct spindle__region {
   int32_t rolled; /* S2 with wrap: these keys come before the rows, whatever their index says */
 } spindle__region;
 
+/* Room to make segments in. Kernels keep it in global memory: a stack of this size would be set aside for every thread that fits
+ * on the device. */
+typedef struct spindle__segment_room {
+  spindle__region boxes[SPINDLE__MAX_SEGMENTS], old[SPINDLE__MAX_SEGMENTS], list[SPINDLE__MAX_REGIONS];
+} spindle__segment_room;
+
 /* ---- Maps ---- */
 
 SPINDLE__SHARED spindle__map spindle__map_identity(void) {
@@ -206,15 +212,14 @@ SPINDLE__SHARED int spindle__region_cut(spindle__region *b, const spindle__regio
   return b->j0 < b->j1 && b->rows.i0 < b->rows.i1 && b->rows.dmin <= b->rows.dmax;
 }
 
-/* boxes := every non-empty intersection of a box with a region of the list. */
-SPINDLE__SHARED int32_t spindle__intersect(spindle__region *boxes, int32_t count, const spindle__region *list, int32_t length) {
-  spindle__region old[SPINDLE__MAX_SEGMENTS];
+/* room->boxes := every non-empty intersection of a box with a region of room->list. */
+SPINDLE__SHARED int32_t spindle__intersect(spindle__segment_room *room, int32_t count, int32_t length) {
   int32_t kept = 0;
-  for (int32_t b = 0; b < count; b++) old[b] = boxes[b];
+  for (int32_t b = 0; b < count; b++) room->old[b] = room->boxes[b];
   for (int32_t b = 0; b < count; b++)
     for (int32_t a = 0; a < length; a++) {
-      spindle__region cut = old[b];
-      if (spindle__region_cut(&cut, &list[a])) boxes[kept++] = cut;
+      spindle__region cut = room->old[b];
+      if (spindle__region_cut(&cut, &room->list[a])) room->boxes[kept++] = cut;
     }
   return kept;
 }
@@ -222,20 +227,20 @@ SPINDLE__SHARED int32_t spindle__intersect(spindle__region *boxes, int32_t count
 /* At most 24 boxes: 4 pieces of rows (two chunks each of DCA, chunk mask, S2), each row in at most 3 regions of its remap and 2
  * of its window. */
 SPINDLE__SHARED int32_t spindle__boxes(const spindle_position *p, int64_t n, int32_t shifted, int64_t i0, int64_t i1,
-                                       int64_t key_lo, int64_t key_hi, spindle__region *boxes) {
-  spindle__region list[SPINDLE__MAX_REGIONS];
-  spindle__region tile = spindle__region_all(i0, i1, spindle__map_identity(), spindle__map_identity());
+                                       int64_t key_lo, int64_t key_hi, spindle__segment_room *room) {
+  spindle__region *boxes = room->boxes, *list = room->list;
   int32_t count = spindle__remap_regions(p, i0, i1, boxes);
-  tile.j0 = key_lo;
-  tile.j1 = key_hi;
-  count = spindle__intersect(boxes, count, &tile, 1);
-  count = spindle__intersect(boxes, count, list, spindle__s2_regions(p, n, shifted, i0, i1, list));
+  list[0] = spindle__region_all(i0, i1, spindle__map_identity(), spindle__map_identity());
+  list[0].j0 = key_lo;
+  list[0].j1 = key_hi;
+  count = spindle__intersect(room, count, 1);
+  count = spindle__intersect(room, count, spindle__s2_regions(p, n, shifted, i0, i1, list));
   for (int32_t b = 0; b < count; b++) { /* causality, after S2 has said which keys are rolled to the front */
     int64_t ahead = p->not_causal ? (p->window_right ? p->window_right - 1 : SPINDLE__FAR) : 0;
     if (!boxes[b].rolled) boxes[b].rows.dmin = spindle__max(boxes[b].rows.dmin, -ahead);
   }
-  count = spindle__intersect(boxes, count, list, spindle__chunk_regions(p->chunk, 0, i0, i1, list));
-  return spindle__intersect(boxes, count, list, spindle__window_regions(p, i0, i1, list));
+  count = spindle__intersect(room, count, spindle__chunk_regions(p->chunk, 0, i0, i1, list));
+  return spindle__intersect(room, count, spindle__window_regions(p, i0, i1, list));
 }
 
 /* ---- Merging ---- */
@@ -305,21 +310,26 @@ SPINDLE__SHARED int64_t spindle__tile_end(const spindle_position *p, int64_t i0,
 
 /* Writes the segments of rows [i0, i1) over keys of indices [key_lo, key_hi) and returns their number. n: the request's, for S2
  * with wrap. shifted: heads >= Hq / 2, for S2. */
-SPINDLE__SHARED int32_t spindle__segments(const spindle_position *p, int64_t n, int32_t shifted, int64_t i0, int64_t i1,
-                                          int64_t key_lo, int64_t key_hi, spindle__segment *out) {
-  spindle__region boxes[SPINDLE__MAX_SEGMENTS];
-  int32_t count = spindle__boxes(p, n, shifted, i0, i1, key_lo, key_hi, boxes);
-  int32_t made = spindle__merge(boxes, count, out);
+SPINDLE__SHARED int32_t spindle__segments_in(spindle__segment_room *room, const spindle_position *p, int64_t n, int32_t shifted,
+                                             int64_t i0, int64_t i1, int64_t key_lo, int64_t key_hi, spindle__segment *out) {
+  int32_t count = spindle__boxes(p, n, shifted, i0, i1, key_lo, key_hi, room);
+  int32_t made = spindle__merge(room->boxes, count, out);
   if (made >= 0) return made;
-  made = 0; /* merging only saves walks: without room for it every box is a segment */
-  for (int32_t b = 0; b < count; b++) {
-    out[b].j0 = boxes[b].j0;
-    out[b].j1 = boxes[b].j1;
-    out[b].k_map = boxes[b].k_map;
+  for (int32_t b = 0; b < count; b++) { /* merging only saves walks: without space for it every box is a segment */
+    out[b].j0 = room->boxes[b].j0;
+    out[b].j1 = room->boxes[b].j1;
+    out[b].k_map = room->boxes[b].k_map;
     out[b].num_groups = 1;
-    out[b].group[0] = boxes[b].rows;
+    out[b].group[0] = room->boxes[b].rows;
   }
   return count;
+}
+
+/* The same with room on the stack, for the host. */
+SPINDLE__SHARED int32_t spindle__segments(const spindle_position *p, int64_t n, int32_t shifted, int64_t i0, int64_t i1,
+                                          int64_t key_lo, int64_t key_hi, spindle__segment *out) {
+  spindle__segment_room room;
+  return spindle__segments_in(&room, p, n, shifted, i0, i1, key_lo, key_hi, out);
 }
 
 /* 1 if every row of the tile [i0, i1) sees every key of [j0, j1) through this segment: no mask is needed there. */

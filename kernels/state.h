@@ -40,7 +40,8 @@ typedef struct spindle__totals {
   uint32_t items_taken;      /* by the run at work; 0 between runs. Runs of one state are therefore on one stream */
 } spindle__totals;
 
-#define SPINDLE__ROTATE_BLOCK 64
+#define SPINDLE__ROTATE_BLOCK    64
+#define SPINDLE__PREPARE_THREADS 256
 
 typedef struct spindle__state {
   spindle__totals *totals;
@@ -48,6 +49,9 @@ typedef struct spindle__state {
   int32_t *tiles;               /* [max_tiles] first rows, as spindle__work says */
   spindle__tile *tile_segments; /* [max_tiles] */
   spindle__segment *segments;   /* [max_segments] */
+  /* For tiles whose segments the pool has no room for. Prepare works in the rooms too, one a thread. */
+  spindle__segment_room *rooms; /* [max(blocks, SPINDLE__PREPARE_THREADS)] */
+  spindle__segment *spilled;    /* [blocks][SPINDLE__MAX_SEGMENTS] */
   spindle__phase *phases;       /* [max_requests][2][rotary_dim / 2] of positions; of positions scaled by 1/k */
   uint64_t *offsets;            /* [max_requests][rotary_dim / 2] of queries at scaled positions (spindle__map) */
 } spindle__state;

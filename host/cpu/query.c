@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "../../kernels/rope/row_scale.h"
 #include "cpu.h"
 
 bool spindle__cpu_next_unit(const spindle__cpu_task *t, spindle__cpu_unit *u) {
@@ -20,18 +21,6 @@ void spindle__cpu_phases(const spindle__resolved *resolved, const spindle__map *
   bool at_zero = map->a == 0 && map->offset == 0 && !map->scaled;
   *step = !resolved->rotates || at_zero ? NULL : map->scaled ? resolved->scaled_step : resolved->step;
   *offset = map->scaled == 2 ? resolved->scaled_offset : NULL;
-}
-
-/* A row's factor on all its scores; for SSMax the ln m that each head scales in its own way. */
-static double row_factor(const spindle_position *p, int64_t i, int64_t n) {
-  double x = (double)spindle__max(i, 0), length = p->row_scale_length;
-  switch (p->row_scale) {
-    case SPINDLE_ROWSCALE_LOGN: return fmax(1.0, log(x + 1) / log(length));
-    case SPINDLE_ROWSCALE_LLAMA4: return 1.0 + p->row_scale_beta * log(1.0 + floor((x + 1) / length));
-    case SPINDLE_ROWSCALE_MINISTRAL: return 1.0 + p->row_scale_beta * log(1.0 + floor(x / length));
-    case SPINDLE_ROWSCALE_SSMAX: return log(p->not_causal ? (double)n : x + 1);
-    default: return 1.0;
-  }
 }
 
 /* All that multiplies the scores of a row under one head, in units of log 2. */
@@ -60,7 +49,7 @@ static void pack_row(spindle__cpu_task *t, int64_t i, const float *c, const floa
   const spindle_rows *q = &run->args->q;
   float staged[SPINDLE__CPU_MAX_STAGED];
   memset(staged, 0, (size_t)ch->staged * sizeof *staged);
-  double a = t->r->resolved.attention_factor, row = row_factor(&t->r->position, i, t->r->request.n);
+  double a = t->r->resolved.attention_factor, row = spindle__row_scale(&t->r->position, i, t->r->request.n);
   double rotated = shape->key_state == SPINDLE_KEYS_ROTATED ? a : a * a;
   int64_t q_row = t->r->request.q_begin + i - t->r->request.q_index, at = t->r->number * q->batch + q_row * q->row;
   if (q_row >= run->args->q_rows) return; /* the plan's bound may exceed Q; finish_row drops such rows */
