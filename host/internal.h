@@ -158,8 +158,6 @@ typedef struct spindle__key_cursor {
 
 /* O(log entries). */
 spindle__key_cursor spindle__keys_in(const spindle_batch *batch, const spindle__request *request, int64_t j0, int64_t j1);
-/* At least the index of the request's last key (kv_len > 0), or a value out of range that a table holds. */
-int64_t spindle__last_key_index(const spindle_batch *batch, const spindle__request *request);
 
 /* false at the end. */
 bool spindle__keys_next(spindle__key_cursor *cursor, spindle__key_run *run);

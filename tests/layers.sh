@@ -23,7 +23,7 @@ offend() { sed "s|\$|   $1|" >>"$offences"; }
 std='(assert|complex|ctype|errno|fenv|float|inttypes|limits|locale|math|setjmp|signal|stdalign|stdarg|stdbool|stddef|stdint|stdio|stdlib|string|time|wchar)\.h'
 
 includes include | grep -vE ":($std|include/spindle/[a-z]+\.h|spindle/[a-z]+\.h)\$" | offend "include/ needs nothing but the C library"
-includes host | grep -E ':kernels/' | grep -vE ':kernels/((common|params|launch|segments|schedule)\.h|rope/[a-z_0-9]+\.h)$' |
+includes host | grep -E ':kernels/' | grep -vE ':kernels/((common|params|launch|requests|segments|schedule|state)\.h|rope/[a-z_0-9]+\.h)$' |
   offend "host/ sees of kernels/ only what is shared C"
 includes host kernels | grep -E ':(bench|tests|examples)/' | offend "the library needs no tool and no test"
 includes host/reference | grep -E ':(kernels|host)/' | grep -vE ':(kernels/(common|params)\.h|host/internal\.h|host/reference/[a-z_]+\.h)$' |
