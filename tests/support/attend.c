@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "dtypes.h"
+#include "mirror.h"
 
 #define UNTOUCHED 0x5a
 
@@ -22,6 +23,7 @@ typedef struct call {
   int32_t count;
 
   int32_t q_rows, num_pages, page_rows, table_stride;
+  size_t table_length;
   int64_t q_head, k_head, o_head, v_head; /* strides, padded to 16 bytes */
   int32_t *q_begin, *q_len, *kv_len, *position, *kv_begin, *kv_batch, *pages, *table_begin;
   int64_t *q_index, *kv_index, *n, *page_index;
@@ -32,6 +34,7 @@ typedef struct call {
 
   char *q, *k, *v, *o;
   float *lse;
+  size_t q_bytes, k_bytes, v_bytes, o_bytes, lse_bytes;
 } call;
 
 static bool shuffled(const call *c) { return c->setup->random != NULL; }
@@ -136,7 +139,7 @@ static void write_table(call *c) {
     total += c->num_entries[r];
   }
   c->table_stride += 1 + gap(c, 2);
-  size_t length = c->setup->csr ? (size_t)total : (size_t)c->count * (size_t)c->table_stride;
+  size_t length = c->table_length = c->setup->csr ? (size_t)total : (size_t)c->count * (size_t)c->table_stride;
   c->pages = test_memory(length * sizeof *c->pages);
   c->page_index = test_memory(length * sizeof *c->page_index);
   c->page_span = test_memory(length * sizeof *c->page_span);
@@ -178,16 +181,20 @@ static void store_row(char *base, int32_t dtype, int64_t row, int32_t heads, int
 static void write_tensors(call *c) {
   const spindle_shape *s = &c->shape;
   const spindle_attention_args *a = &c->setup->args;
-  size_t q_bytes = test_dtype_bytes(s->q_dtype), kv_bytes = test_dtype_bytes(s->kv_dtype), o_bytes = test_dtype_bytes(s->o_dtype);
   size_t keys = (size_t)c->num_pages * (size_t)c->page_rows * (size_t)s->num_kv_heads,
          rows = (size_t)num_rows(c) * (size_t)s->num_q_heads;
-  c->q = test_memory(rows * (size_t)c->q_head * q_bytes);
-  c->o = test_memory(rows * (size_t)c->o_head * o_bytes);
-  c->lse = test_memory(rows * sizeof *c->lse);
-  c->k = test_memory(keys * (size_t)c->k_head * kv_bytes);
-  c->v = test_memory(keys * (size_t)c->v_head * kv_bytes);
-  memset(c->o, UNTOUCHED, rows * (size_t)c->o_head * o_bytes);
-  memset(c->lse, UNTOUCHED, rows * sizeof *c->lse);
+  c->q_bytes = rows * (size_t)c->q_head * test_dtype_bytes(s->q_dtype);
+  c->o_bytes = rows * (size_t)c->o_head * test_dtype_bytes(s->o_dtype);
+  c->lse_bytes = rows * sizeof *c->lse;
+  c->k_bytes = keys * (size_t)c->k_head * test_dtype_bytes(s->kv_dtype);
+  c->v_bytes = keys * (size_t)c->v_head * test_dtype_bytes(s->kv_dtype);
+  c->q = test_memory(c->q_bytes);
+  c->o = test_memory(c->o_bytes);
+  c->lse = test_memory(c->lse_bytes);
+  c->k = test_memory(c->k_bytes);
+  c->v = test_memory(c->v_bytes);
+  memset(c->o, UNTOUCHED, c->o_bytes);
+  memset(c->lse, UNTOUCHED, c->lse_bytes);
   for (int32_t r = 0; r < c->count; r++) {
     const test_request *q = &c->request[r];
     int64_t q_row = (int64_t)s->num_q_heads * s->head_dim_qk, k_row = (int64_t)s->num_kv_heads * s->head_dim_qk;
@@ -279,6 +286,7 @@ static spindle_plan_options bounds(const call *c) {
                             .max_requests = c->count,
                             .page_size = c->setup->page_size,
                             .split_keys = c->setup->split_keys,
+                            .schedule = c->setup->schedule,
                             .partial = c->setup->partial,
                             .max_q_len = 1,
                             .max_kv_len = 1};
@@ -295,7 +303,8 @@ static spindle_plan_options bounds(const call *c) {
   return o;
 }
 
-static spindle_batch make_batch(const call *c) {
+static spindle_batch make_batch(const call *c, test_mirror *m) {
+  size_t small = (size_t)c->count * sizeof(int32_t), large = (size_t)c->count * sizeof(int64_t);
   spindle_batch b = {.struct_size = sizeof b,
                      .max_requests = c->count,
                      .page_size = c->setup->page_size,
@@ -303,71 +312,100 @@ static spindle_batch make_batch(const call *c) {
                      .shard_size = c->setup->shard_size,
                      .shard_count = c->setup->shard_count,
                      .shard_rank = c->setup->shard_rank,
-                     .q_begin = c->q_begin,
-                     .q_len = c->q_len,
-                     .kv_len = c->kv_len,
-                     .q_index = c->q_index,
-                     .n = c->n,
-                     .position = c->position};
-  if (!c->setup->spans) b.kv_index = c->kv_index;
-  if (c->setup->default_q_index) b.q_index = NULL;
+                     .q_begin = test_mirror_in(m, c->q_begin, small),
+                     .q_len = test_mirror_in(m, c->q_len, small),
+                     .kv_len = test_mirror_in(m, c->kv_len, small),
+                     .n = test_mirror_in(m, c->n, large),
+                     .position = test_mirror_in(m, c->position, small)};
+  if (!c->setup->spans) b.kv_index = test_mirror_in(m, c->kv_index, large);
+  if (!c->setup->default_q_index) b.q_index = test_mirror_in(m, c->q_index, large);
   if (c->setup->page_size) {
-    b.pages = c->pages;
-    b.table_begin = c->setup->csr ? c->table_begin : NULL;
-    b.table_stride = c->setup->csr ? 0 : c->table_stride;
-    b.page_index = c->setup->spans ? c->page_index : NULL;
-    b.page_span = c->setup->spans ? c->page_span : NULL;
+    b.pages = test_mirror_in(m, c->pages, c->table_length * sizeof *c->pages);
+    if (c->setup->csr)
+      b.table_begin = test_mirror_in(m, c->table_begin, small + sizeof *c->table_begin);
+    else
+      b.table_stride = c->table_stride;
+    if (c->setup->spans) {
+      b.page_index = test_mirror_in(m, c->page_index, c->table_length * sizeof *c->page_index);
+      b.page_span = test_mirror_in(m, c->page_span, c->table_length * sizeof *c->page_span);
+    }
   } else {
     b.dense_rows = c->page_rows;
-    b.kv_begin = c->kv_begin;
-    b.kv_batch = c->kv_batch;
+    b.kv_begin = test_mirror_in(m, c->kv_begin, small);
+    b.kv_batch = test_mirror_in(m, c->kv_batch, small);
   }
   return b;
+}
+
+static const float *mirror_scales(const call *c, test_mirror *m, const spindle_cache *cache) {
+  return test_mirror_in(m, cache->scale, (cache->scale_head ? (size_t)c->shape.num_kv_heads : 1) * sizeof(float));
+}
+
+static spindle_attention_args make_args(const call *c, test_mirror *m) {
+  const spindle_shape *s = &c->shape;
+  spindle_attention_args a = c->setup->args;
+  size_t weights = (size_t)s->num_q_heads * sizeof(float);
+  int64_t q_row = s->num_q_heads * c->q_head, o_row = s->num_q_heads * c->o_head;
+  a.struct_size = sizeof a;
+  a.q_rows = c->q_rows;
+  a.q = (spindle_rows){test_mirror_in(m, c->q, c->q_bytes), c->q_rows * q_row, q_row, c->q_head};
+  a.o = (spindle_rows){test_mirror_out(m, c->o, c->o_bytes), c->q_rows * o_row, o_row, c->o_head};
+  a.k.scale = mirror_scales(c, m, &a.k);
+  a.v.scale = mirror_scales(c, m, &a.v);
+  a.k =
+      (spindle_cache){test_mirror_in(m, c->k, c->k_bytes), 0, s->num_kv_heads * c->k_head, c->k_head, a.k.scale, a.k.scale_head};
+  a.v =
+      (spindle_cache){test_mirror_in(m, c->v, c->v_bytes), 0, s->num_kv_heads * c->v_head, c->v_head, a.v.scale, a.v.scale_head};
+  a.lse.data = test_mirror_out(m, c->lse, c->lse_bytes);
+  if (c->setup->batched)
+    a.lse.batch = (int64_t)c->q_rows * s->num_q_heads;
+  else
+    a.q.batch = a.o.batch = 0;
+  a.bias_a = test_mirror_in(m, a.bias_a, weights);
+  a.bias_p = test_mirror_in(m, a.bias_p, weights);
+  a.sink_logits = test_mirror_in(m, a.sink_logits, weights);
+  a.row_scale_s = test_mirror_in(m, a.row_scale_s, weights);
+  a.row_scale_b = test_mirror_in(m, a.row_scale_b, weights);
+  return a;
 }
 
 static void run(call *c) {
   spindle_context_options options = {
       .struct_size = sizeof options, .backend = c->setup->backend, .num_threads = c->setup->num_threads};
   spindle_plan_options plan_options = bounds(c);
-  spindle_batch batch = make_batch(c);
   spindle_context *context;
   spindle_positions *positions;
   spindle_plan *plan;
+  spindle_stream stream;
   size_t state_bytes, scratch_bytes;
   test_ok(spindle_context_create(&context, &options));
+  test_ok(spindle_stream_create(context, &stream));
   test_ok(spindle_positions_create(&positions, context, &c->shape, c->count));
   for (int32_t r = 0; r < c->count; r++) {
     spindle_position p = c->request[r].position;
     p.struct_size = sizeof p;
-    test_ok(spindle_positions_set(positions, r, &p, NULL));
+    test_ok(spindle_positions_set(positions, r, &p, stream));
   }
   test_ok(spindle_plan_create(&plan, context, &c->shape, &plan_options));
   test_ok(spindle_plan_workspace(plan, &state_bytes, &scratch_bytes));
   void *state = test_memory(state_bytes), *scratch = test_memory(scratch_bytes);
-  test_ok(spindle_batch_check(plan, positions, &batch, NULL));
-  test_ok(spindle_plan_prepare(plan, positions, &batch, state, state_bytes, NULL));
 
-  const spindle_shape *s = &c->shape;
-  spindle_attention_args a = c->setup->args;
-  a.struct_size = sizeof a;
-  a.q_rows = c->q_rows;
-  a.q = (spindle_rows){c->q, c->q_rows * s->num_q_heads * c->q_head, s->num_q_heads * c->q_head, c->q_head};
-  a.o = (spindle_rows){c->o, c->q_rows * s->num_q_heads * c->o_head, s->num_q_heads * c->o_head, c->o_head};
-  a.k = (spindle_cache){c->k, 0, s->num_kv_heads * c->k_head, c->k_head, a.k.scale, a.k.scale_head};
-  a.v = (spindle_cache){c->v, 0, s->num_kv_heads * c->v_head, c->v_head, a.v.scale, a.v.scale_head};
-  a.lse.data = c->lse;
-  if (c->setup->batched)
-    a.lse.batch = (int64_t)c->q_rows * s->num_q_heads;
-  else
-    a.q.batch = a.o.batch = 0;
-  a.scratch = scratch;
-  a.scratch_bytes = scratch_bytes;
-  test_ok(spindle_attention(plan, &a, NULL));
+  test_mirror m = test_mirror_open(context);
+  spindle_batch batch = make_batch(c, &m);
+  spindle_attention_args args = make_args(c, &m);
+  args.scratch = test_mirror_in(&m, scratch, scratch_bytes);
+  args.scratch_bytes = scratch_bytes;
+  test_ok(spindle_batch_check(plan, positions, &batch, stream));
+  test_ok(spindle_plan_prepare(plan, positions, &batch, test_mirror_in(&m, state, state_bytes), state_bytes, stream));
+  test_ok(spindle_attention(plan, &args, stream));
+  test_mirror_fetch(&m, stream);
 
+  test_mirror_close(&m);
   free(state);
   free(scratch);
   spindle_plan_destroy(plan);
   spindle_positions_destroy(positions);
+  spindle_stream_destroy(context, stream);
   spindle_context_destroy(context);
 }
 

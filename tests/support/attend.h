@@ -1,7 +1,8 @@
 /* One attention call through the public API, from requests in plain float arrays to their O and LSE.
  *
  * Requests are laid into storage as the setup says: dense or paged, in order or shuffled, in the shape's dtypes. Every slot, row
- * and channel that belongs to no request holds NaN; whatever a call must not write is checked to be untouched. */
+ * and channel that belongs to no request holds NaN; whatever a call must not write is checked to be untouched. On a device the
+ * storage is copied there and back, and the call has a stream of its own. */
 #ifndef SPINDLE_TESTS_SUPPORT_ATTEND_H
 #define SPINDLE_TESTS_SUPPORT_ATTEND_H
 
@@ -31,7 +32,7 @@ typedef struct test_setup {
   bool partial;
   bool batched;         /* Q, O and LSE have a batch stride: each request's rows lie in a batch row of their own */
   bool default_q_index; /* the array is NULL */
-  int32_t split_keys;
+  int32_t split_keys, schedule;
   int32_t shard_size, shard_count, shard_rank;
   spindle_attention_args args; /* numbers, weights and scales; the rest is filled in */
   test_random *random;         /* places rows, keys and pages; NULL: in order, without gaps */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "dtypes.h"
+#include "mirror.h"
 
 #define TRY(call)                                    \
   do {                                               \
@@ -20,19 +21,16 @@ typedef struct objects {
   spindle_positions *positions;
   spindle_plan *plan;
   void *state, *scratch, *o;
+  test_mirror mirror;
 } objects;
 
-static spindle_status run(const test_case *c, objects *x, float *lse) {
-  const spindle_shape *s = &c->shape;
-  size_t state_bytes, scratch_bytes;
+static int64_t page_rows(const test_case *c) { return c->options.page_size ? c->options.page_size : c->dense_rows; }
+
+static spindle_batch make_batch(const test_case *c, test_mirror *m) {
   bool paged = c->options.page_size > 0;
-  TRY(spindle_positions_create(&x->positions, x->context, s, c->num_requests));
-  for (int32_t k = 0; k < c->num_requests; k++) TRY(spindle_positions_set(x->positions, k, &c->position[k], NULL));
-  TRY(spindle_plan_create(&x->plan, x->context, s, &c->options));
-  TRY(spindle_plan_workspace(x->plan, &state_bytes, &scratch_bytes));
-  TRY(spindle_malloc(x->context, &x->state, state_bytes));
-  TRY(spindle_malloc(x->context, &x->scratch, scratch_bytes));
-  spindle_batch batch = {.struct_size = sizeof batch,
+  size_t small = (size_t)c->num_requests * sizeof(int32_t), large = (size_t)c->num_requests * sizeof(int64_t),
+         entries = (size_t)c->num_requests * (size_t)c->table_stride;
+  return (spindle_batch){.struct_size = sizeof(spindle_batch),
                          .max_requests = c->num_requests,
                          .page_size = c->options.page_size,
                          .num_pages = c->num_pages,
@@ -40,39 +38,64 @@ static spindle_status run(const test_case *c, objects *x, float *lse) {
                          .shard_size = c->shard_size,
                          .shard_count = c->shard_count,
                          .shard_rank = c->shard_rank,
-                         .q_begin = c->q_begin,
-                         .q_len = c->q_len,
-                         .kv_len = c->kv_len,
-                         .q_index = c->q_index,
-                         .n = c->n,
-                         .position = c->slot,
-                         .kv_index = paged ? NULL : c->kv_index,
-                         .kv_begin = paged ? NULL : c->kv_begin,
-                         .pages = c->pages,
+                         .q_begin = test_mirror_in(m, c->q_begin, small),
+                         .q_len = test_mirror_in(m, c->q_len, small),
+                         .kv_len = test_mirror_in(m, c->kv_len, small),
+                         .q_index = test_mirror_in(m, c->q_index, large),
+                         .n = test_mirror_in(m, c->n, large),
+                         .position = test_mirror_in(m, c->slot, small),
+                         .kv_index = paged ? NULL : test_mirror_in(m, c->kv_index, large),
+                         .kv_begin = paged ? NULL : test_mirror_in(m, c->kv_begin, small),
+                         .pages = test_mirror_in(m, c->pages, entries * sizeof *c->pages),
                          .table_stride = c->table_stride,
-                         .page_index = c->page_index,
-                         .page_span = c->page_span};
-  TRY(spindle_plan_prepare(x->plan, x->positions, &batch, x->state, state_bytes, NULL));
-  int64_t k = test_case_padded(s->head_dim_qk), v = test_case_padded(s->head_dim_v),
-          rows = paged ? c->options.page_size : c->dense_rows;
+                         .page_index = test_mirror_in(m, c->page_index, entries * sizeof *c->page_index),
+                         .page_span = test_mirror_in(m, c->page_span, entries * sizeof *c->page_span)};
+}
+
+static spindle_attention_args make_args(const test_case *c, objects *x, float *lse) {
+  const spindle_shape *s = &c->shape;
+  test_mirror *m = &x->mirror;
+  int64_t k = test_case_padded(s->head_dim_qk), v = test_case_padded(s->head_dim_v), rows = page_rows(c);
+  int64_t q_vectors = (int64_t)c->q_rows * s->num_q_heads, kv_row = s->num_kv_heads, kv_page = rows * kv_row;
+  size_t kv_bytes = (size_t)(c->num_pages * kv_page) * test_dtype_bytes(s->kv_dtype);
+  size_t weights = (size_t)s->num_q_heads * sizeof(float);
   bool scaled = s->kv_dtype == SPINDLE_F8E4M3;
   bool kerple = s->bias == SPINDLE_BIAS_KERPLE_LOG || s->bias == SPINDLE_BIAS_KERPLE_POWER;
-  spindle_attention_args args = {.struct_size = sizeof args,
-                                 .q_rows = c->q_rows,
-                                 .q = {c->q, 0, s->num_q_heads * k, k},
-                                 .o = {x->o, 0, s->num_q_heads * v, v},
-                                 .k = {c->k, rows * s->num_kv_heads * k, s->num_kv_heads * k, k, scaled ? &c->k_scale : NULL, 0},
-                                 .v = {c->v, rows * s->num_kv_heads * v, s->num_kv_heads * v, v, scaled ? &c->v_scale : NULL, 0},
-                                 .lse = {.data = lse},
-                                 .softcap = c->softcap,
-                                 .bias_a = s->bias ? c->bias_a : NULL,
-                                 .bias_p = kerple ? c->bias_p : NULL,
-                                 .sink_logits = c->use_sinks ? c->sinks : NULL,
-                                 .row_scale_s = c->row_scale_s,
-                                 .row_scale_b = c->row_scale_b,
-                                 .scratch = x->scratch,
-                                 .scratch_bytes = scratch_bytes};
-  return spindle_attention(x->plan, &args, NULL);
+  const float *k_scale = scaled ? test_mirror_in(m, &c->k_scale, sizeof c->k_scale) : NULL;
+  const float *v_scale = scaled ? test_mirror_in(m, &c->v_scale, sizeof c->v_scale) : NULL;
+  return (spindle_attention_args){
+      .struct_size = sizeof(spindle_attention_args),
+      .q_rows = c->q_rows,
+      .q = {test_mirror_in(m, c->q, (size_t)(q_vectors * k) * test_dtype_bytes(s->q_dtype)), 0, s->num_q_heads * k, k},
+      .o = {test_mirror_out(m, x->o, (size_t)(q_vectors * v) * test_dtype_bytes(s->o_dtype)), 0, s->num_q_heads * v, v},
+      .k = {test_mirror_in(m, c->k, kv_bytes * (size_t)k), kv_page * k, kv_row * k, k, k_scale, 0},
+      .v = {test_mirror_in(m, c->v, kv_bytes * (size_t)v), kv_page * v, kv_row * v, v, v_scale, 0},
+      .lse = {.data = test_mirror_out(m, lse, (size_t)q_vectors * sizeof *lse)},
+      .softcap = c->softcap,
+      .bias_a = s->bias ? test_mirror_in(m, c->bias_a, weights) : NULL,
+      .bias_p = kerple ? test_mirror_in(m, c->bias_p, weights) : NULL,
+      .sink_logits = c->use_sinks ? test_mirror_in(m, c->sinks, weights) : NULL,
+      .row_scale_s = test_mirror_in(m, c->row_scale_s, weights),
+      .row_scale_b = test_mirror_in(m, c->row_scale_b, weights)};
+}
+
+static spindle_status run(const test_case *c, objects *x, float *lse) {
+  size_t state_bytes, scratch_bytes;
+  TRY(spindle_positions_create(&x->positions, x->context, &c->shape, c->num_requests));
+  for (int32_t k = 0; k < c->num_requests; k++) TRY(spindle_positions_set(x->positions, k, &c->position[k], NULL));
+  TRY(spindle_plan_create(&x->plan, x->context, &c->shape, &c->options));
+  TRY(spindle_plan_workspace(x->plan, &state_bytes, &scratch_bytes));
+  TRY(spindle_malloc(x->context, &x->state, state_bytes));
+  TRY(spindle_malloc(x->context, &x->scratch, scratch_bytes));
+  x->mirror = test_mirror_open(x->context);
+  spindle_batch batch = make_batch(c, &x->mirror);
+  spindle_attention_args args = make_args(c, x, lse);
+  args.scratch = x->scratch;
+  args.scratch_bytes = scratch_bytes;
+  TRY(spindle_plan_prepare(x->plan, x->positions, &batch, x->state, state_bytes, NULL));
+  TRY(spindle_attention(x->plan, &args, NULL));
+  test_mirror_fetch(&x->mirror, NULL);
+  return SPINDLE_OK;
 }
 
 spindle_status test_case_run(const test_case *c, int32_t backend, int32_t num_threads, float *o, float *lse) {
@@ -91,6 +114,7 @@ spindle_status test_case_run(const test_case *c, int32_t backend, int32_t num_th
     for (int64_t d = 0; d < s->head_dim_v; d++)
       o[row * s->head_dim_v + d] = test_load(s->o_dtype, (char *)x.o + (size_t)(row * v + d) * bytes);
   free(x.o);
+  test_mirror_close(&x.mirror);
   if (x.context) spindle_free(x.context, x.state);
   if (x.context) spindle_free(x.context, x.scratch);
   spindle_plan_destroy(x.plan);
