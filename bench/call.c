@@ -20,6 +20,14 @@ bool tool_context_open(spindle_context **context, const char *name, int32_t num_
   return false;
 }
 
+bool tool_context_serves(spindle_context *context, const spindle_shape *shape) {
+  spindle_plan_options bounds = {.struct_size = sizeof bounds, .max_requests = 1, .max_q_rows = 1, .max_kv_len = 1};
+  spindle_plan *plan = NULL;
+  bool served = spindle_plan_create(&plan, context, shape, &bounds) == SPINDLE_OK;
+  spindle_plan_destroy(plan);
+  return served;
+}
+
 static bool check(spindle_status status, const char *what) { return status == SPINDLE_OK || (tool_fail_library(what), false); }
 
 /* ---- Buffers ---- */
@@ -33,7 +41,7 @@ static void *take_buffer(tool_call *c, size_t bytes) {
 
 static void *upload(tool_call *c, const void *data, size_t bytes) {
   void *memory = take_buffer(c, bytes);
-  return memory && check(spindle_copy(c->context, memory, data, bytes, NULL), "copy") ? memory : NULL;
+  return memory && check(spindle_copy(c->context, memory, data, bytes, c->stream), "copy") ? memory : NULL;
 }
 
 /* Heads begin at multiples of 16 bytes, as the library wants them, whatever their dim. */
@@ -46,12 +54,13 @@ static int64_t head_stride(int32_t dtype, int32_t dim) {
 static bool load_vectors(tool_call *c, void *device, const float *data, int64_t vectors, int32_t dim) {
   int64_t stride = head_stride(c->shape.q_dtype, dim);
   size_t element = tool_dtype_bytes(c->shape.q_dtype), bytes = (size_t)(vectors * stride) * element;
-  if (c->shape.q_dtype == SPINDLE_F32 && stride == dim) return check(spindle_copy(c->context, device, data, bytes, NULL), "copy");
+  if (c->shape.q_dtype == SPINDLE_F32 && stride == dim)
+    return check(spindle_copy(c->context, device, data, bytes, c->stream), "copy");
   char *staging = calloc(1, bytes ? bytes : 1);
   if (!staging) return tool_fail("no memory for a tensor of %zu bytes", bytes), false;
   for (int64_t r = 0; r < vectors; r++)
     tool_from_f32(c->shape.q_dtype, staging + (size_t)(r * stride) * element, data + r * dim, dim);
-  bool good = check(spindle_copy(c->context, device, staging, bytes, NULL), "copy");
+  bool good = check(spindle_copy(c->context, device, staging, bytes, c->stream), "copy");
   free(staging);
   return good;
 }
@@ -129,11 +138,11 @@ static bool prepare(tool_call *c) {
   void *state = take_buffer(c, state_bytes);
   c->args.scratch = take_buffer(c, c->args.scratch_bytes);
   if ((state_bytes && !state) || (c->args.scratch_bytes && !c->args.scratch)) return false;
-  return check(spindle_plan_prepare(c->plan, c->positions, &batch, state, state_bytes, NULL), "prepare");
+  return check(spindle_plan_prepare(c->plan, c->positions, &batch, state, state_bytes, c->stream), "prepare");
 }
 
 bool tool_call_open(tool_call *c, spindle_context *context, const tool_method *method, const spindle_shape *shape,
-                    const tool_problem *problem) {
+                    const tool_problem *problem, int32_t schedule) {
   memset(c, 0, sizeof *c);
   c->context = context;
   c->shape = *shape;
@@ -143,22 +152,24 @@ bool tool_call_open(tool_call *c, spindle_context *context, const tool_method *m
                                  .max_requests = problem->requests,
                                  .max_q_rows = problem->requests * problem->q_len,
                                  .max_q_len = problem->q_len,
-                                 .max_kv_len = problem->kv_len};
-  return check(spindle_positions_create(&c->positions, context, shape, 1), "tensors") &&
-         check(spindle_positions_set(c->positions, 0, &method->position, NULL), "POSITION") &&
+                                 .max_kv_len = problem->kv_len,
+                                 .schedule = schedule};
+  return check(spindle_stream_create(context, &c->stream), "streams") &&
+         check(spindle_positions_create(&c->positions, context, shape, 1), "tensors") &&
+         check(spindle_positions_set(c->positions, 0, &method->position, c->stream), "POSITION") &&
          check(spindle_plan_create(&c->plan, context, shape, &bounds), "tensors") && take_tensors(c) && take_weights(c, method) &&
          prepare(c);
 }
 
 bool tool_call_load(tool_call *c, int32_t tensor, const float *data) {
-  switch (tensor) {
-    case TOOL_Q: return load_vectors(c, c->args.q.data, data, q_vectors(c), c->shape.head_dim_qk);
-    case TOOL_K: return load_vectors(c, c->args.k.data, data, kv_vectors(c), c->shape.head_dim_qk);
-    default: return load_vectors(c, c->args.v.data, data, kv_vectors(c), c->shape.head_dim_v);
-  }
+  void *device = tensor == TOOL_Q ? c->args.q.data : tensor == TOOL_K ? c->args.k.data : c->args.v.data;
+  int64_t vectors = tensor == TOOL_Q ? q_vectors(c) : kv_vectors(c);
+  int32_t dim = tensor == TOOL_V ? c->shape.head_dim_v : c->shape.head_dim_qk;
+  return load_vectors(c, device, data, vectors, dim) && check(spindle_stream_sync(c->context, c->stream), "copy");
 }
 
 void tool_call_drop_inputs(tool_call *c) {
+  spindle_stream_sync(c->context, c->stream); /* what it has to say, tool_call_fetch reports */
   for (int32_t b = TOOL_Q; b <= TOOL_V; b++) {
     spindle_free(c->context, c->buffers[b]);
     c->buffers[b] = NULL;
@@ -171,17 +182,19 @@ void tool_call_borrow(tool_call *c, const tool_call *other) {
   c->args.v = other->args.v;
 }
 
-bool tool_call_run(tool_call *c) { return check(spindle_attention(c->plan, &c->args, NULL), "attention"); }
+bool tool_call_run(tool_call *c) { return check(spindle_attention(c->plan, &c->args, c->stream), "attention"); }
 
 bool tool_call_fetch(tool_call *c, float *o, float *lse) {
   int32_t dtype = c->shape.o_dtype;
   int64_t stride = head_stride(dtype, c->shape.head_dim_v), vectors = q_vectors(c);
   size_t element = tool_dtype_bytes(dtype), bytes = (size_t)(vectors * stride) * element;
-  if (lse && !check(spindle_copy(c->context, lse, c->args.lse.data, (size_t)vectors * sizeof *lse, NULL), "copy")) return false;
+  if (!check(spindle_stream_sync(c->context, c->stream), "attention")) return false;
+  if (lse && !check(spindle_copy(c->context, lse, c->args.lse.data, (size_t)vectors * sizeof *lse, c->stream), "copy"))
+    return false;
   if (o && dtype == SPINDLE_F32 && stride == c->shape.head_dim_v)
-    return check(spindle_copy(c->context, o, c->args.o.data, bytes, NULL), "copy");
+    return check(spindle_copy(c->context, o, c->args.o.data, bytes, c->stream), "copy");
   char *staging = malloc(bytes ? bytes : 1);
-  bool good = staging && check(spindle_copy(c->context, staging, c->args.o.data, bytes, NULL), "copy");
+  bool good = staging && check(spindle_copy(c->context, staging, c->args.o.data, bytes, c->stream), "copy");
   if (!staging) tool_fail("no memory for a tensor of %zu bytes", bytes);
   for (int64_t r = 0; good && o && r < vectors; r++)
     tool_to_f32(dtype, o + r * c->shape.head_dim_v, staging + (size_t)(r * stride) * element, c->shape.head_dim_v);
@@ -190,8 +203,11 @@ bool tool_call_fetch(tool_call *c, float *o, float *lse) {
 }
 
 void tool_call_close(tool_call *c) {
+  if (!c->context) return;
+  spindle_stream_sync(c->context, c->stream);
   for (int32_t b = 0; b < c->num_buffers; b++) spindle_free(c->context, c->buffers[b]);
   spindle_plan_destroy(c->plan);
   spindle_positions_destroy(c->positions);
+  spindle_stream_destroy(c->context, c->stream);
   memset(c, 0, sizeof *c);
 }

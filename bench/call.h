@@ -1,4 +1,5 @@
-/* One attention call on tensors that lie in host memory as float32: buffers of the right dtype and alignment, plan and run. */
+/* One attention call on tensors that lie in host memory as float32: device buffers of the right dtype and alignment, plan and
+ * run, on a stream of its own. */
 #ifndef SPINDLE_BENCH_CALL_H
 #define SPINDLE_BENCH_CALL_H
 
@@ -14,6 +15,7 @@ typedef struct tool_problem {
 
 typedef struct tool_call {
   spindle_context *context; /* borrowed */
+  spindle_stream stream;
   spindle_shape shape;
   tool_problem problem;
   spindle_positions *positions;
@@ -23,18 +25,20 @@ typedef struct tool_call {
   int32_t num_buffers;
 } tool_call;
 
-/* Ready to run, with unset tensors. */
+/* Ready to run, with unset tensors. schedule: SPINDLE_SCHEDULE_*. */
 bool tool_call_open(tool_call *call, spindle_context *context, const tool_method *method, const spindle_shape *shape,
-                    const tool_problem *problem);
+                    const tool_problem *problem, int32_t schedule);
 enum { TOOL_Q, TOOL_K, TOOL_V };
-/* q [requests][q_len][Hq][D], k and v [requests][kv_len][Hkv][D or Dv]: rounded to the shape's dtype. */
+/* q [requests][q_len][Hq][D], k and v [requests][kv_len][Hkv][D or Dv]: rounded to the shape's dtype. The tensor is there for
+ * every stream when this returns. */
 bool tool_call_load(tool_call *call, int32_t tensor, const float *data);
 /* After the last run: Q, K and V make room for what is fetched. */
 void tool_call_drop_inputs(tool_call *call);
 /* Reads the tensors that `other`, of the same shape and problem, has loaded. */
 void tool_call_borrow(tool_call *call, const tool_call *other);
+/* In the order of the stream: the work may still go on when this returns. */
 bool tool_call_run(tool_call *call);
-/* o [requests][q_len][Hq][Dv], lse [requests][q_len][Hq]; either may be NULL. */
+/* After the run is done: o [requests][q_len][Hq][Dv], lse [requests][q_len][Hq]; either may be NULL. */
 bool tool_call_fetch(tool_call *call, float *o, float *lse);
 void tool_call_close(tool_call *call);
 
@@ -42,5 +46,7 @@ void tool_call_close(tool_call *call);
 extern const char *const tool_backend_names[];
 /* `name` NULL: auto. */
 bool tool_context_open(spindle_context **context, const char *name, int32_t num_threads);
+/* Does the backend serve tensors of this shape? false with nothing reported; spindle_last_error says why. */
+bool tool_context_serves(spindle_context *context, const spindle_shape *shape);
 
 #endif

@@ -127,6 +127,12 @@ int32_t tool_cases(const char *name, tool_case cases[TOOL_MAX_CASES]) {
   return count;
 }
 
+bool tool_case_reads_rotated(const tool_case *c) {
+  for (int32_t t = 0; t < c->num_terms; t++)
+    if (c->terms[t].method->flags & SPINDLE_METHOD_RAW_KEYS_ONLY) return false;
+  return true;
+}
+
 /* ---- One case as POSITION flags ---- */
 
 static void append(char *text, const char *more) {

@@ -20,6 +20,9 @@ typedef struct tool_case {
 /* All cases of that name ("all": all cases). 0: there is none, which has been reported. */
 int32_t tool_cases(const char *name, tool_case cases[TOOL_MAX_CASES]);
 
+/* Every method of it serves keys that are cached rotated. */
+bool tool_case_reads_rotated(const tool_case *c);
+
 /* The case for a model that was trained on `trained` tokens (a multiple of 64): windows, chunks and lengths are shares of it. */
 bool tool_case_method(const tool_case *c, int64_t trained, int32_t num_q_heads, int32_t head_dim, int32_t layout,
                       tool_method *method);

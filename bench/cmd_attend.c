@@ -16,7 +16,8 @@ const char tool_attend_help[] =
     "\n"
     "Tensors are float32 in C order: q [B, Nq, Hq, D], k and v [B, Nk, Hkv, D]; out is like q, lse [B, Hq, Nq]\n"
     "(natural log). Key row r has index r, query row r has index P + r (default: the last query row is at the last\n"
-    "key). Rules that depend on the length see Nk. --dtype rounds the inputs and runs in that type.\n"
+    "key). Rules that depend on the length see Nk. --dtype rounds the inputs and runs in that type; cuda serves f16\n"
+    "and bf16, auto takes the CPU for what the GPU does not serve.\n"
     "Example: spindle attend --rope default --remap rerope:window=512 --q q.npy --k k.npy --v v.npy --out o.npy\n";
 
 typedef struct attend_flags {
@@ -109,16 +110,24 @@ static bool fetch(tool_call *call, tensors *t) {
   return good;
 }
 
-static bool run(spindle_context *context, const attend_flags *f, const tool_method *method, int32_t dtype, int64_t q_index,
-                tensors *t) {
+/* Auto is the GPU where there is one and it serves the tensors, else the CPU. */
+static bool open_context(const attend_flags *f, const spindle_shape *shape, spindle_context **context) {
+  bool automatic = !f->backend || !strcmp(f->backend, "auto");
+  if (!tool_context_open(context, f->backend, 0)) return false;
+  if (!automatic || tool_context_serves(*context, shape)) return true;
+  spindle_context_destroy(*context);
+  *context = NULL;
+  return tool_context_open(context, "cpu", 0);
+}
+
+static bool run(spindle_context *context, const attend_flags *f, const tool_method *method, const spindle_shape *shape,
+                int64_t q_index, tensors *t) {
   const int64_t *q = t->q.shape, *v = t->v.shape;
-  spindle_shape shape;
   tool_call call = {0};
   tool_problem problem = {(int32_t)q[0], (int32_t)q[1], (int32_t)v[1], q_index, 0, v[1]};
-  if (!tool_method_shape(method, (int32_t)q[2], (int32_t)v[2], (int32_t)q[3], (int32_t)v[3], dtype, &shape)) return false;
-  bool good = tool_call_open(&call, context, method, &shape, &problem) && load_tensor(&call, TOOL_Q, "--q", f->q, &t->q) &&
-              load_tensor(&call, TOOL_K, "--k", f->k, &t->k) && load_tensor(&call, TOOL_V, "--v", f->v, &t->v) &&
-              tool_call_run(&call) && fetch(&call, t);
+  bool good = tool_call_open(&call, context, method, shape, &problem, SPINDLE_SCHEDULE_AUTO) &&
+              load_tensor(&call, TOOL_Q, "--q", f->q, &t->q) && load_tensor(&call, TOOL_K, "--k", f->k, &t->k) &&
+              load_tensor(&call, TOOL_V, "--v", f->v, &t->v) && tool_call_run(&call) && fetch(&call, t);
   tool_call_close(&call);
   return good;
 }
@@ -189,15 +198,18 @@ static bool read_attend_flags(int argc, char **argv, attend_flags *f) {
 static bool attend(const attend_flags *f, const tool_method *method, tensors *t) {
   int dtype = 0;
   int64_t q_index;
+  spindle_shape shape;
   spindle_context *context = NULL;
   if (f->dtype && !tool_read_choice("--dtype", f->dtype, tool_dtype_names, &dtype)) return false;
   if (f->q_offset && !tool_read_integer("--q-offset", f->q_offset, -TOOL_MAX_INDEX, TOOL_MAX_INDEX - (1 << 30), &q_index))
     return false;
-  if (!tool_context_open(&context, f->backend, 0)) return false;
+  if (!read_shape("--q", f->q, &t->q) || !read_shape("--k", f->k, &t->k) || !read_shape("--v", f->v, &t->v) || !check_shapes(t))
+    return false;
+  const int64_t *q = t->q.shape, *v = t->v.shape;
+  if (!f->q_offset) q_index = t->k.shape[1] - q[1];
   bool good =
-      read_shape("--q", f->q, &t->q) && read_shape("--k", f->k, &t->k) && read_shape("--v", f->v, &t->v) && check_shapes(t);
-  if (!f->q_offset) q_index = t->k.shape[1] - t->q.shape[1];
-  good = good && run(context, f, method, SPINDLE_F32 + dtype, q_index, t) && write_outputs(f, t);
+      tool_method_shape(method, (int32_t)q[2], (int32_t)v[2], (int32_t)q[3], (int32_t)v[3], SPINDLE_F32 + dtype, &shape) &&
+      open_context(f, &shape, &context) && run(context, f, method, &shape, q_index, t) && write_outputs(f, t);
   if (good) print_summary(f, context, t);
   spindle_context_destroy(context);
   return good;

@@ -7,12 +7,13 @@
 #include "validate.h"
 
 const char tool_validate_help[] =
-    "spindle validate [--method NAME|all] [--quick] [--backend auto|cpu|cuda|reference] [--seed N] [--json]\n"
+    "spindle validate [--method NAME|all] [--quick|--long] [--backend auto|cpu|cuda|reference] [--seed N] [--json]\n"
     "spindle validate --config FILE [--config FILE...] [--quick] [--backend ...] [--seed N] [--json]\n"
     "\n"
     "Compares a backend with the float64 reference on random inputs: every method (or those called NAME), or every\n"
     "kind of layer of real models. Bounds are derived from dtype, shape and data (see bench/compare.c); exit status 1\n"
-    "where an error is larger. --quick tries fewer combinations, --seed repeats a run.\n"
+    "where an error is larger. --quick tries fewer combinations, --long texts of up to 9001 keys; --seed repeats a run.\n"
+    "On cuda: f16 and bf16; methods on raw keys rotated in the loop, on raw keys rotated before it, and on rotated keys.\n"
     "Example: spindle validate --method rerope\n";
 
 enum { MAX_CONFIGS = 256 };
@@ -75,23 +76,24 @@ int tool_validate(int argc, char **argv) {
   const char *configs[MAX_CONFIGS], *method = NULL, *backend = NULL, *seed_text = NULL;
   int32_t num_configs = 0;
   int64_t seed = 0;
-  bool json = false, quick = false;
-  const tool_flag flags[] = {{"--method", &method, NULL},
-                             {"--backend", &backend, NULL},
-                             {"--seed", &seed_text, NULL},
-                             {"--quick", NULL, &quick},
-                             {"--json", NULL, &json}};
-  if (!take_configs(&argc, argv, configs, &num_configs) || !tool_read_flags(argc, argv, flags, 5)) return TOOL_BAD_INPUT;
+  bool json = false, quick = false, longer = false;
+  const tool_flag flags[] = {{"--method", &method, NULL}, {"--backend", &backend, NULL}, {"--seed", &seed_text, NULL},
+                             {"--quick", NULL, &quick},   {"--long", NULL, &longer},     {"--json", NULL, &json}};
+  if (!take_configs(&argc, argv, configs, &num_configs) || !tool_read_flags(argc, argv, flags, 6)) return TOOL_BAD_INPUT;
   if (method && num_configs) return tool_fail("--method: got '%s' and --config, expected one of them", method);
+  if (longer && (quick || num_configs))
+    return tool_fail("--long: got %s too, expected one of them", quick ? "--quick" : "--config");
   if (seed_text && !tool_read_integer("--seed", seed_text, 0, INT64_MAX, &seed)) return TOOL_BAD_INPUT;
 
   tool_json document = {.file = stdout};
-  tool_validation v = {.seed = seed_text ? (uint64_t)seed : tool_random_seed(), .quick = quick, .json = json ? &document : NULL};
+  tool_validation v = {
+      .seed = seed_text ? (uint64_t)seed : tool_random_seed(), .quick = quick, .longer = longer, .json = json ? &document : NULL};
   spindle_context_info info = {.struct_size = sizeof info};
   int status = TOOL_BAD_INPUT;
   if (tool_context_open(&v.tested, backend, 0) && tool_context_open(&v.reference, "reference", 0)) {
     spindle_context_get_info(v.tested, &info);
     v.backend = info.name;
+    v.gpu = info.backend == SPINDLE_BACKEND_CUDA;
     status = validate(&v, method, configs, num_configs);
   }
   spindle_context_destroy(v.tested);

@@ -104,9 +104,9 @@ static bool bound(const tool_call *call, bool rounds, const tool_method *m, cons
 /* ---- The two runs ---- */
 
 static bool run(spindle_context *context, const tool_method *m, const spindle_shape *shape, const tool_problem *p,
-                const inputs *in, float *o, float *lse) {
+                int32_t schedule, const inputs *in, float *o, float *lse) {
   tool_call call;
-  bool good = tool_call_open(&call, context, m, shape, p) && tool_call_load(&call, TOOL_Q, in->q) &&
+  bool good = tool_call_open(&call, context, m, shape, p, schedule) && tool_call_load(&call, TOOL_Q, in->q) &&
               tool_call_load(&call, TOOL_K, in->k) && tool_call_load(&call, TOOL_V, in->v) && tool_call_run(&call) &&
               tool_call_fetch(&call, o, lse);
   tool_call_close(&call);
@@ -156,7 +156,7 @@ static float *take_tensors(const spindle_shape *s, const tool_problem *p, inputs
 }
 
 bool tool_compare(spindle_context *tested, spindle_context *reference, const tool_method *m, const spindle_shape *shape,
-                  const tool_problem *p, uint64_t seed, tool_difference *d) {
+                  const tool_problem *p, int32_t schedule, uint64_t seed, tool_difference *d) {
   spindle_shape exact = *shape;
   inputs in;
   int64_t o_count, lse_count;
@@ -169,7 +169,8 @@ bool tool_compare(spindle_context *tested, spindle_context *reference, const too
   spindle_context_info info = {.struct_size = sizeof info};
   spindle_context_get_info(tested, &info);
   bool rounds = info.backend == SPINDLE_BACKEND_CUDA && shape->q_dtype != SPINDLE_F32;
-  bool good = run(tested, m, shape, p, &in, o, lse) && run(reference, m, &exact, p, &in, o_ref, lse_ref) &&
+  bool good = run(tested, m, shape, p, schedule, &in, o, lse) &&
+              run(reference, m, &exact, p, SPINDLE_SCHEDULE_AUTO, &in, o_ref, lse_ref) &&
               bound(&described, rounds, m, &in, largest_finite(lse_ref, lse_count), d);
   d->o = good ? largest_difference(o, o_ref, o_count, tool_dtype_roundoff(shape->o_dtype)) : HUGE_VAL;
   d->lse = good ? largest_difference(lse, lse_ref, lse_count, 0) : HUGE_VAL;

@@ -13,8 +13,8 @@ typedef struct tool_difference {
 /* Of the larger of the two, relative to its bound: above 1 is a miss. */
 double tool_difference_ratio(const tool_difference *d);
 
-/* false: the call failed, which has been reported. */
+/* schedule: SPINDLE_SCHEDULE_* of the tested one. false: the call failed, which has been reported. */
 bool tool_compare(spindle_context *tested, spindle_context *reference, const tool_method *method, const spindle_shape *shape,
-                  const tool_problem *problem, uint64_t seed, tool_difference *difference);
+                  const tool_problem *problem, int32_t schedule, uint64_t seed, tool_difference *difference);
 
 #endif

@@ -4,11 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "convert.h"
 #include "output.h"
 
-enum { MIN_ROUNDS = 5, MAX_ROUNDS = 41, MAX_REPEATS = 100, COUNTED_ROWS = 256 };
+enum { MIN_ROUNDS = 5, MAX_ROUNDS = 41, MAX_REPEATS = 100, MAX_WARMING = 200, COUNTED_ROWS = 256 };
 static const double ROUNDS_SECONDS = 0.4;   /* enough rounds, once this has passed */
 static const double REPEAT_SECONDS = 0.002; /* the least to time at once */
+static const double WARM_SECONDS = 0.05;    /* clocks of a GPU rise under load */
 
 /* ---- Pairs ---- */
 
@@ -34,15 +36,40 @@ static bool count_pairs(const tool_method *m, const tool_problem *p, double *pai
   return good;
 }
 
+static double count_bytes(const tool_call *call, double visible_pairs) {
+  const spindle_shape *s = &call->shape;
+  const tool_problem *p = &call->problem;
+  double keys = fmin(p->kv_len, visible_pairs); /* of one row as many as it sees; more rows see all between them */
+  double element = (double)tool_dtype_bytes(s->q_dtype), o_element = (double)tool_dtype_bytes(s->o_dtype);
+  double row = s->num_q_heads * (element * s->head_dim_qk + o_element * s->head_dim_v + sizeof(float));
+  double key = s->num_kv_heads * element * (s->head_dim_qk + s->head_dim_v);
+  return p->requests * (p->q_len * row + keys * key);
+}
+
 /* ---- Time ---- */
+
+bool tool_flush_open(tool_flush *f, spindle_context *context, size_t bytes) {
+  *f = (tool_flush){.context = context, .bytes = bytes / 2};
+  if (spindle_malloc(context, &f->from, f->bytes) == SPINDLE_OK && spindle_malloc(context, &f->to, f->bytes) == SPINDLE_OK)
+    return true;
+  tool_fail_library("--flush");
+  return false;
+}
+
+void tool_flush_close(tool_flush *f) {
+  spindle_free(f->context, f->from);
+  spindle_free(f->context, f->to);
+  *f = (tool_flush){0};
+}
 
 typedef struct stopwatch {
   spindle_context *context;
+  const tool_flush *flush;
   spindle_event *begin, *end;
 } stopwatch;
 
-static bool stopwatch_open(stopwatch *w, spindle_context *context) {
-  *w = (stopwatch){.context = context};
+static bool stopwatch_open(stopwatch *w, spindle_context *context, const tool_flush *flush) {
+  *w = (stopwatch){.context = context, .flush = flush};
   if (spindle_event_create(context, &w->begin) == SPINDLE_OK && spindle_event_create(context, &w->end) == SPINDLE_OK) return true;
   tool_fail_library("events");
   return false;
@@ -55,11 +82,13 @@ static void stopwatch_close(stopwatch *w) {
 
 /* Seconds a call, over as many as it takes to outlast the clock's and the scheduler's grain. */
 static bool measure(stopwatch *w, tool_call *call, int32_t repeats, double *seconds) {
+  const tool_flush *f = w->flush;
   double milliseconds;
-  if (spindle_event_record(w->context, w->begin, NULL) != SPINDLE_OK) return tool_fail_library("events"), false;
+  if (spindle_copy(w->context, f->to, f->from, f->bytes, call->stream) != SPINDLE_OK) return tool_fail_library("copy"), false;
+  if (spindle_event_record(w->context, w->begin, call->stream) != SPINDLE_OK) return tool_fail_library("events"), false;
   for (int32_t k = 0; k < repeats; k++)
     if (!tool_call_run(call)) return false;
-  if (spindle_event_record(w->context, w->end, NULL) != SPINDLE_OK ||
+  if (spindle_event_record(w->context, w->end, call->stream) != SPINDLE_OK ||
       spindle_event_elapsed(w->context, w->begin, w->end, &milliseconds) != SPINDLE_OK)
     return tool_fail_library("events"), false;
   *seconds = milliseconds * 1e-3 / repeats;
@@ -77,15 +106,28 @@ static double median(double *values, int32_t count) {
   return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
 }
 
-bool tool_time(tool_call *plain, tool_call *call, const tool_method *method, tool_timing *t) {
-  double times[MAX_ROUNDS], ratios[MAX_ROUNDS], spent = 0, base, warm;
+/* How many calls to time at once: one where the cache is to be cold. */
+static bool warm_up(stopwatch *w, tool_call *plain, tool_call *call, int32_t *repeats) {
+  double method_s = 0, plain_s = 0, spent = 0;
+  bool cold = w->flush->bytes > 0;
+  *repeats = 1;
+  for (int32_t k = 0; k < MAX_WARMING && spent < WARM_SECONDS; k++) {
+    if (!measure(w, call, 1, &method_s) || !measure(w, plain, 1, &plain_s)) return false;
+    spent += method_s + plain_s;
+    if (!cold) break;
+  }
+  if (cold || plain_s >= REPEAT_SECONDS) return true;
+  *repeats = plain_s * MAX_REPEATS > REPEAT_SECONDS ? (int32_t)(REPEAT_SECONDS / plain_s) + 1 : MAX_REPEATS;
+  return true;
+}
+
+bool tool_time(tool_call *plain, tool_call *call, const tool_method *method, const tool_flush *flush, tool_timing *t) {
+  double times[MAX_ROUNDS], ratios[MAX_ROUNDS], spent = 0, base;
+  int32_t repeats;
   stopwatch watch;
   memset(t, 0, sizeof *t);
-  bool good = count_pairs(method, &call->problem, &t->visible_pairs) && stopwatch_open(&watch, call->context);
-  if (!good) return false;
-  good = measure(&watch, call, 1, &warm) && measure(&watch, plain, 1, &warm);
-  int32_t repeats = good && warm < REPEAT_SECONDS ? (int32_t)(REPEAT_SECONDS / warm) + 1 : 1;
-  if (repeats > MAX_REPEATS) repeats = MAX_REPEATS;
+  if (!count_pairs(method, &call->problem, &t->visible_pairs) || !stopwatch_open(&watch, call->context, flush)) return false;
+  bool good = warm_up(&watch, plain, call, &repeats);
   while (good && t->rounds < MAX_ROUNDS && (t->rounds < MIN_ROUNDS || spent < ROUNDS_SECONDS)) {
     int32_t r = t->rounds;
     /* Who goes first takes turns: the second finds warm caches. */
@@ -103,5 +145,6 @@ bool tool_time(tool_call *plain, tool_call *call, const tool_method *method, too
   t->max_s = times[t->rounds - 1];
   const spindle_shape *s = &call->shape;
   t->flops = 2.0 * (s->head_dim_qk + s->head_dim_v) * t->visible_pairs * s->num_q_heads * call->problem.requests;
+  t->bytes = count_bytes(call, t->visible_pairs);
   return true;
 }

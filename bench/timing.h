@@ -4,15 +4,28 @@
 
 #include "call.h"
 
+/* What empties the cache of a GPU before every call: a copy between two buffers that together are larger. The copy also keeps the
+ * GPU busy while the host enqueues the call, so that no launch is timed that a busy stream would hide. */
+typedef struct tool_flush {
+  spindle_context *context;
+  void *from, *to;
+  size_t bytes; /* of each buffer; 0: calls are timed back to back, in warm caches */
+} tool_flush;
+
+/* bytes: of both buffers together. */
+bool tool_flush_open(tool_flush *flush, spindle_context *context, size_t bytes);
+void tool_flush_close(tool_flush *flush);
+
 typedef struct tool_timing {
   int32_t rounds;
   double median_s, min_s, max_s; /* of one call of the method */
   double ratio;                  /* median over the rounds of method / plain in that round */
   double visible_pairs;          /* (query row, key) of one head, mean over heads; counted on at most 256 rows, evenly spaced */
   double flops;                  /* 2 (D + Dv) visible_pairs Hq requests: the two products, 4 D where D = Dv */
+  double bytes;                  /* Q, O, LSE and the K and V that any row sees, each once */
 } tool_timing;
 
 /* Both calls are open and read the same tensors. */
-bool tool_time(tool_call *plain, tool_call *call, const tool_method *method, tool_timing *timing);
+bool tool_time(tool_call *plain, tool_call *call, const tool_method *method, const tool_flush *flush, tool_timing *timing);
 
 #endif

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "convert.h"
 #include "random.h"
 #include "source.h"
 #include "validate.h"
@@ -62,10 +63,10 @@ static tool_row validate_layer(tool_validation *v, const spindle_config_layer *l
   int32_t count = make_problems(trained, s->bias != SPINDLE_BIAS_NONE, v->quick, problems);
   tool_method_from_layer(&method, layer);
   bool good = !layer->learned_sinks || draw_sinks(&method, s->num_q_heads);
-  for (int32_t dtype = SPINDLE_F32; good && dtype <= SPINDLE_BF16; dtype += SPINDLE_BF16 - SPINDLE_F32) {
+  for (int32_t dtype = tool_first_dtype(v); good && dtype <= SPINDLE_BF16; dtype += SPINDLE_BF16 - tool_first_dtype(v)) {
     int32_t kv_heads = s->num_kv_heads ? s->num_kv_heads : s->num_q_heads, v_dim = s->head_dim_v ? s->head_dim_v : s->head_dim_qk;
     good = tool_method_shape(&method, s->num_q_heads, kv_heads, s->head_dim_qk, v_dim, dtype, &shape);
-    for (int32_t p = 0; good && p < count; p++) tool_row_add(&row, v, &method, &shape, &problems[p]);
+    for (int32_t p = 0; good && p < count; p++) tool_row_add(&row, v, &method, &shape, &problems[p], SPINDLE_SCHEDULE_AUTO);
   }
   row.failed |= !good;
   tool_method_free(&method);
@@ -151,11 +152,11 @@ bool tool_validate_models(tool_validation *v, const char *const *configs, int32_
   int32_t misses = 0;
   if (!v->json) {
     printf(
-        "Every kind of layer of %d models against the float64 reference, f32 and bf16, at the model's own heads and dims: short\n"
+        "Every kind of layer of %d models against the float64 reference, %s and bf16, at the model's own heads and dims: short\n"
         "prompts, across the trained length, beyond it, and queries a million tokens on (near keys and the text's first ones).\n"
         "Columns: the comparison that came closest to its bound. O is the output, LSE the log of the softmax's sum.\n\n"
         "%-26s %5s  %-16s %8s %4s  %8s",
-        count, "model", "layer", "rule", "heads", "dim", "trained");
+        count, tool_dtype_name(tool_first_dtype(v)), "model", "layer", "rule", "heads", "dim", "trained");
     tool_row_print_head();
   }
   for (int32_t k = 0; k < count; k++) {

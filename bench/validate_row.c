@@ -3,15 +3,17 @@
 #include "validate.h"
 
 void tool_row_add(tool_row *row, tool_validation *v, const tool_method *method, const spindle_shape *shape,
-                  const tool_problem *problem) {
+                  const tool_problem *problem, int32_t schedule) {
   tool_difference d = {0};
   row->comparisons++;
-  if (!tool_compare(v->tested, v->reference, method, shape, problem, v->seed++, &d)) {
+  if (!tool_compare(v->tested, v->reference, method, shape, problem, schedule, v->seed++, &d)) {
     row->failed = true;
   } else if (row->comparisons == 1 || tool_difference_ratio(&d) > tool_difference_ratio(&row->worst)) {
     row->worst = d;
   }
 }
+
+int32_t tool_first_dtype(const tool_validation *v) { return v->gpu ? SPINDLE_F16 : SPINDLE_F32; }
 
 bool tool_row_good(const tool_row *row) {
   return !row->failed && row->comparisons > 0 && tool_difference_ratio(&row->worst) <= 1;
