@@ -26,12 +26,12 @@ SPINDLE__DEVICE float merge_weight(float m, float top) {
   return m == -INFINITY ? 0.0f : prim::ex2_approx((m - top) * Units::TO_LOG2);
 }
 
-/* (m, l) joins (m_all, l_all). What is to be done with o: merge_values. */
+/* (m, l) joins (m_all, l_all). What is to be done with o: merged. */
 struct MergeWeights {
   float all, part;
 };
-template <class Units>
-SPINDLE__DEVICE MergeWeights merge_sums(float &m_all, float &l_all, float m, float l) {
+template <class Units = Log2Units>
+SPINDLE__DEVICE MergeWeights merge(float &m_all, float &l_all, float m, float l) {
   const float top = fmaxf(m_all, m);
   const MergeWeights w = {merge_weight<Units>(m_all, top), merge_weight<Units>(m, top)};
   l_all = fmaf(w.all, l_all, w.part * l);
@@ -40,22 +40,17 @@ SPINDLE__DEVICE MergeWeights merge_sums(float &m_all, float &l_all, float m, flo
 }
 
 /* A part without weight counts for nothing, whatever its o holds: 0 x NaN would not be 0. */
-SPINDLE__DEVICE float merge_values(const MergeWeights &w, float o_all, float o) {
+SPINDLE__DEVICE float merged(const MergeWeights &w, float o_all, float o) {
   return fmaf(w.all, o_all, w.part == 0.0f ? 0.0f : w.part * o);
 }
 
-/* The whole: O is o times factor. LSE is natural. */
-struct MergeResult {
-  float factor, lse;
-};
-/* sink: a score, in the units of m, that joins the softmax and carries no value; -inf: none. No key and no sink: factor 0 and LSE
- * -inf. */
-template <class Units>
-SPINDLE__DEVICE MergeResult merge_finish(float m, float l, float sink) {
-  float whole = l, top = m;
-  const MergeWeights w = merge_sums<Units>(top, whole, sink, 1.0f);
-  if (whole == 0.0f) return {0.0f, -INFINITY};
-  return {w.all / whole, fmaf(top, Units::TO_NATURAL, log2f(whole) * Log2Units::TO_NATURAL)};
+/* What o is to be multiplied by, and the natural LSE. sink: a score, in the units of m, that joins the softmax and carries no
+ * value; -inf: none. Without key and sink: 0 and -inf. */
+template <class Units = Log2Units>
+SPINDLE__DEVICE float finish(float m, float l, float sink, float &lse) {
+  const MergeWeights w = merge<Units>(m, l, sink, 1.0f);
+  lse = l == 0.0f ? -INFINITY : fmaf(m, Units::TO_NATURAL, log2f(l) * Log2Units::TO_NATURAL);
+  return l == 0.0f ? 0.0f : w.all / l;
 }
 
 }  // namespace spindle
