@@ -227,12 +227,14 @@ SPINDLE__SHARED void spindle__read_key_range(const spindle_batch *b, spindle__re
 SPINDLE__SHARED void spindle__read_request(const spindle_batch *b, const spindle__bounds *bounds, int32_t number,
                                            spindle__request *out) {
   const spindle__bounds *o = bounds;
-  spindle__request r = {0};
+  spindle__request r;
   r.q_begin = (int32_t)spindle__clamp(b->q_begin[number], 0, o->max_q_rows);
   r.q_len = (int32_t)spindle__clamp(b->q_len[number], 0, spindle__min(o->max_q_len, o->max_q_rows - r.q_begin));
   r.kv_len = (int32_t)spindle__clamp(b->kv_len[number], 0, o->max_kv_len);
   r.slot = b->position ? (int32_t)spindle__clamp(b->position[number], 0, o->capacity - 1) : 0;
   r.kv_index = b->kv_index ? spindle__clamp(b->kv_index[number], 0, SPINDLE__MAX_INDEX - 1) : 0;
+  r.kv_begin = r.kv_batch = r.num_entries = r.last_end = 0;
+  r.first_entry = 0;
   if (b->page_size) {
     spindle__read_table(b, number, &r);
   } else {

@@ -41,6 +41,7 @@ typedef struct spindle__item {
   int32_t h0, h1;
   int32_t shifted;
   int32_t split;
+  int32_t tile; /* its number in the request */
 } spindle__item;
 
 /* Rows of a tile, at most. */
@@ -48,15 +49,30 @@ SPINDLE__SHARED int32_t spindle__tile_rows(const spindle__schedule *s) {
   return s->group < s->item_rows ? s->item_rows / s->group : 1;
 }
 
+/* First row of the tile after the one that begins at `row`, at most q_len. */
+SPINDLE__SHARED int32_t spindle__next_tile(const spindle__schedule *s, const spindle_position *p, int64_t q_index, int32_t q_len,
+                                           int32_t row) {
+  return (int32_t)spindle__min(spindle__tile_end(p, q_index + row, spindle__tile_rows(s)) - q_index, q_len);
+}
+
+/* 1: all tiles but the last have spindle__tile_rows rows. 0: chunks and groups of the text cut them too. */
+SPINDLE__SHARED int spindle__tiles_are_even(const spindle_position *p) {
+  return p->remap != SPINDLE_REMAP_DCA && p->remap != SPINDLE_REMAP_DCA_PAPER && !p->chunk && !p->s2_group;
+}
+
+SPINDLE__SHARED int32_t spindle__count_tiles(const spindle__schedule *s, const spindle_position *p, int64_t q_index,
+                                             int32_t q_len) {
+  int32_t count = 0;
+  if (spindle__tiles_are_even(p)) return (int32_t)spindle__ceil_div(q_len, spindle__tile_rows(s));
+  for (int32_t row = 0; row < q_len; row = spindle__next_tile(s, p, q_index, q_len, row)) count++;
+  return count;
+}
+
 /* Writes the first rows of the request's tiles and, past them, q_len; returns the number of tiles. tiles: room for q_len + 1. */
 SPINDLE__SHARED int32_t spindle__cut_tiles(const spindle__schedule *s, const spindle_position *p, int64_t q_index, int32_t q_len,
                                            int32_t *tiles) {
   int32_t count = 0;
-  for (int32_t row = 0; row < q_len;) {
-    int64_t end = spindle__tile_end(p, q_index + row, spindle__tile_rows(s)) - q_index;
-    tiles[count++] = row;
-    row = (int32_t)spindle__min(end, q_len);
-  }
+  for (int32_t row = 0; row < q_len; row = spindle__next_tile(s, p, q_index, q_len, row)) tiles[count++] = row;
   tiles[count] = q_len;
   return count;
 }
@@ -88,8 +104,10 @@ SPINDLE__SHARED spindle__item spindle__work_item(const spindle__schedule *s, con
                                                  int64_t x) {
   int64_t per_range = (int64_t)w->num_tiles * w->num_splits;
   int32_t range = (int32_t)(x / per_range), before = spindle__head_ranges(w->head_cut, w->head_step);
-  const int32_t *tile = tiles + w->first_tile + (w->num_tiles - 1 - x % per_range / w->num_splits);
+  const int32_t *tile;
   spindle__item item;
+  item.tile = (int32_t)(w->num_tiles - 1 - x % per_range / w->num_splits);
+  tile = tiles + w->first_tile + item.tile;
   item.row0 = tile[0];
   item.rows = tile[1] - tile[0];
   item.split = (int32_t)(x % w->num_splits);

@@ -25,11 +25,13 @@ typedef struct spindle__prepared {
   int64_t rotated_at; /* row in scratch of its first pre-rotated key; -1: keys are rotated while they are read */
   int64_t num_slots;  /* key rows, or entries x page_size: rows of one pre-rotated copy */
   int64_t first_rotate_block;
+  int64_t first_segment; /* where its tiles' segments are in the pool, or would be: spindle__tile knows */
 } spindle__prepared;
 
 /* The segments of a tile, unshifted and shifted heads (S2). count -1: the pool is full, so the run makes them itself. */
 typedef struct spindle__tile {
   int32_t first[2], count[2];
+  int64_t keys; /* that it walks, by the longer of the two lists; unknown if count is -1 */
 } spindle__tile;
 
 typedef struct spindle__totals {
@@ -42,6 +44,9 @@ typedef struct spindle__totals {
 
 #define SPINDLE__ROTATE_BLOCK    64
 #define SPINDLE__PREPARE_THREADS 256
+/* Splitting fills a device of B blocks with at most so many times B items: B x this x item_rows partial results always suffice.
+ */
+#define SPINDLE__ITEMS_PER_BLOCK 2
 
 typedef struct spindle__state {
   spindle__totals *totals;

@@ -74,24 +74,37 @@ SPINDLE__SHARED void spindle__rope_factors(const spindle_position *p, int64_t n,
   }
 }
 
-/* The slot's rule at length n, as phases. A remap that scales positions by 1/k (Leaky ReRoPE) has steps of its own: w / k, and,
- * for the query, the phase of window (1 - 1/k), taken as window (step - scaled_step) so that both branches meet exactly at the
- * window. */
-SPINDLE__SHARED void spindle__resolve(const spindle__slot *slot, int32_t rotary_dim, int64_t n, spindle__resolved *out) {
+/* The slot's descriptor, as the rules above take it. */
+SPINDLE__SHARED spindle_position spindle__slot_position(const spindle__slot *slot) {
   spindle_position p = slot->position;
-  int scaled = p.remap == SPINDLE_REMAP_LEAKY_REROPE;
   p.inv_freq = slot->inv_freq;
   p.short_factor = slot->short_factor;
   p.long_factor = slot->long_factor;
-  spindle__rope_factors(&p, n, &out->attention_factor, &out->softmax_scale_factor);
-  out->scale_base = p.rope == SPINDLE_ROPE_XPOS ? p.scale_base : 0.0;
+  return p;
+}
+
+/* Pair t of the slot's rule at length n, as phases. A remap that scales positions by 1/k (Leaky ReRoPE) has steps of its own:
+ * w / k, and, for the query, the phase of window (1 - 1/k), taken as window (step - scaled_step) so that both branches meet
+ * exactly at the window. */
+SPINDLE__SHARED void spindle__resolve_pair(const spindle__slot *slot, int32_t rotary_dim, int32_t t, int64_t n, uint64_t *step,
+                                           uint64_t *scaled_step, uint64_t *scaled_offset) {
+  spindle_position p = spindle__slot_position(slot);
+  int scaled = p.remap == SPINDLE_REMAP_LEAKY_REROPE;
+  double w = spindle__rope_inv_freq(&p, rotary_dim, t, n);
+  *step = spindle__phase_step(w, 1.0);
+  *scaled_step = scaled ? spindle__phase_step(w, p.remap_k) : 0;
+  *scaled_offset = scaled ? (uint64_t)p.remap_window * (*step - *scaled_step) : 0;
+}
+
+/* The slot's rule at length n, all pairs of it. */
+SPINDLE__SHARED void spindle__resolve(const spindle__slot *slot, int32_t rotary_dim, int64_t n, spindle__resolved *out) {
+  const spindle_position *p = &slot->position;
+  spindle__rope_factors(p, n, &out->attention_factor, &out->softmax_scale_factor);
+  out->scale_base = p->rope == SPINDLE_ROPE_XPOS ? p->scale_base : 0.0;
   out->num_pairs = rotary_dim / 2;
   out->rotates = 0;
   for (int32_t t = 0; t < out->num_pairs; t++) {
-    double w = spindle__rope_inv_freq(&p, rotary_dim, t, n);
-    out->step[t] = spindle__phase_step(w, 1.0);
-    out->scaled_step[t] = scaled ? spindle__phase_step(w, p.remap_k) : 0;
-    out->scaled_offset[t] = scaled ? (uint64_t)p.remap_window * (out->step[t] - out->scaled_step[t]) : 0;
+    spindle__resolve_pair(slot, rotary_dim, t, n, &out->step[t], &out->scaled_step[t], &out->scaled_offset[t]);
     out->rotates |= out->step[t] != 0;
   }
 }

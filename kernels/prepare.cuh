@@ -1,0 +1,343 @@
+/* Prepare: from a batch in device memory to the work list of the runs that follow it, in one block.
+ *
+ * Work. The batch's entries are read and clamped, unused ones dropped and the rest packed to the front in their order; every
+ * request's rule is evaluated at its n, its query rows are cut into tiles, each tile's segments are made, and it is decided how
+ * keys are split and which are rotated in advance. What comes out is a function of the batch, the slots and the parameters alone.
+ *
+ * Parallelism. Requests, (request, pair)s and tiles are spread over the threads. What depends on order (places in arrays, first
+ * items, shares of scratch) is a running sum over the requests: threads of the first warp walk the wishes of one round of
+ * requests, a list each, in shared memory.
+ *
+ * Shared memory: PrepareShared, 8.4 KB. Threads: SPINDLE__PREPARE_THREADS. Segments are made in state.rooms (global memory, one
+ * room a thread), for they are too large for a stack.
+ *
+ * Synchronisation. Steps are separated by sync_block, which orders global memory within the block as well. Within a step a thread
+ * reads what earlier steps wrote and writes what is its own.
+ *
+ * Numerics. Rules in double by the shared C of rope/; phases are integers. Static rules are not evaluated: the host has done it.
+ *
+ * Bounds. Requests are clamped (requests.h), so there are at most max_q_rows tiles and the batch's number of requests; pools
+ * (segments, partial results, pre-rotated rows) are given out up to their ends. */
+#ifndef SPINDLE_KERNELS_PREPARE_CUH
+#define SPINDLE_KERNELS_PREPARE_CUH
+
+#include "launch.h"
+#include "prim/prim.cuh"
+#include "rope/rope.h"
+
+namespace spindle {
+
+constexpr int PREPARE_THREADS = SPINDLE__PREPARE_THREADS;
+constexpr int LEAST_SPLIT = 512; /* keys: below, merging costs more than the split saves */
+
+/* ---- Running sums over the requests ---- */
+
+enum List {
+  LIST_ROWS,
+  LIST_REQUESTS, /* these four at a time */
+  LIST_TILES,
+  LIST_SEGMENTS,
+  LIST_WHOLE_ITEMS, /* as if no keys were split */
+  LIST_KEYS,        /* that items walk */
+  LIST_PARTIALS,    /* these two at a time */
+  LIST_ROTATED,
+  LIST_ITEMS, /* these two at a time */
+  LIST_ROTATE_BLOCKS,
+  NUM_LISTS
+};
+constexpr int MOST_LISTS = 4; /* at a time */
+
+struct PrepareShared {
+  int64_t line[MOST_LISTS][PREPARE_THREADS + 1]; /* one more: the walking threads meet different banks */
+  int64_t taken[NUM_LISTS], limit[NUM_LISTS];
+};
+
+SPINDLE__DEVICE void begin_lists(const spindle__prepare_params &p, PrepareShared &shared) {
+  const int list = prim::thread_index();
+  if (list >= NUM_LISTS) return;
+  shared.taken[list] = 0;
+  shared.limit[list] = list == LIST_PARTIALS ? p.max_partials : list == LIST_ROTATED ? p.max_rotated_rows : INT64_MAX;
+}
+
+/* Each of the first `count` threads takes want[k] >= 0 from list first + k, in their order: place[k] is what was taken before, or
+ * -1 if the list's limit leaves less. Then those after it may still find room. */
+template <int N>
+SPINDLE__DEVICE void in_turn(PrepareShared &shared, int first, int count, const int64_t (&want)[N], int64_t (&place)[N]) {
+  constexpr int AHEAD = 8; /* loads in flight */
+  static_assert(N <= MOST_LISTS && PREPARE_THREADS % AHEAD == 0, "");
+  const int thread = prim::thread_index();
+  SPINDLE__UNROLL
+  for (int k = 0; k < N; ++k) shared.line[k][thread] = want[k];
+  prim::sync_block();
+  if (thread < N) {
+    int64_t *line = shared.line[thread], taken = shared.taken[first + thread];
+    const int64_t limit = shared.limit[first + thread];
+    for (int x = 0; x < count; x += AHEAD) {
+      int64_t wish[AHEAD];
+      SPINDLE__UNROLL
+      for (int y = 0; y < AHEAD; ++y) wish[y] = line[x + y];
+      SPINDLE__UNROLL
+      for (int y = 0; y < AHEAD; ++y) {
+        const bool fits = wish[y] <= limit - taken;
+        line[x + y] = fits ? taken : -1;
+        if (fits) taken += wish[y];
+      }
+    }
+    shared.taken[first + thread] = taken;
+  }
+  prim::sync_block();
+  SPINDLE__UNROLL
+  for (int k = 0; k < N; ++k) place[k] = shared.line[k][thread];
+}
+
+/* ---- Requests ---- */
+
+SPINDLE__DEVICE int32_t segments_per_tile(const spindle_position &position) {
+  return spindle__segment_bound(&position) * (position.s2_group ? 2 : 1);
+}
+
+SPINDLE__DEVICE void write_request(const spindle__prepare_params &p, int32_t number, const spindle__request &request,
+                                   const spindle__work &work, int64_t first_segment, spindle__prepared &r) {
+  const spindle__slot &slot = p.slots[request.slot];
+  r.number = number;
+  r.request = request;
+  r.work = work;
+  r.position = slot.position;
+  r.first_segment = first_segment;
+  r.num_slots = spindle__num_slots(&p.batch, &request);
+  if (slot.length_dependent) {
+    r.rotates = 1; /* some pair turns, and if none did, turning them would change nothing */
+    r.scale_base = 0.0;
+    spindle__rope_factors(&slot.position, request.n, &r.attention_factor, &r.softmax_scale_factor);
+  } else {
+    r.rotates = slot.resolved.rotates;
+    r.scale_base = slot.resolved.scale_base;
+    r.attention_factor = slot.resolved.attention_factor;
+    r.softmax_scale_factor = slot.resolved.softmax_scale_factor;
+  }
+}
+
+/* Rows beyond max_q_rows in total are not served: from the first request on that has some. */
+SPINDLE__DEVICE void read_requests(const spindle__prepare_params &p, PrepareShared &shared) {
+  for (int first = 0; first < p.batch.max_requests; first += PREPARE_THREADS) {
+    const int number = first + prim::thread_index(), count = min(PREPARE_THREADS, p.batch.max_requests - first);
+    spindle__request request;
+    request.q_len = 0;
+    if (number < p.batch.max_requests) spindle__read_request(&p.batch, &p.bounds, number, &request);
+    const int64_t rows[] = {request.q_len};
+    int64_t row[1], want[] = {0, 0, 0, 0}, place[4];
+    in_turn(shared, LIST_ROWS, count, rows, row);
+    const bool used = request.q_len > 0 && row[0] + request.q_len <= p.bounds.max_q_rows;
+    spindle__work work = {};
+    if (used) {
+      const spindle_position &position = p.slots[request.slot].position;
+      work.num_splits = 1;
+      work.num_tiles = spindle__count_tiles(&p.schedule, &position, request.q_index, request.q_len);
+      spindle__cut_heads(&p.schedule, &position, request.q_len, &work);
+      want[0] = 1;
+      want[1] = work.num_tiles + 1;
+      want[2] = (int64_t)work.num_tiles * segments_per_tile(position);
+      want[3] = spindle__num_items(&p.schedule, &work);
+    }
+    in_turn(shared, LIST_REQUESTS, count, want, place);
+    if (!used) continue;
+    work.first_tile = (int32_t)place[1];
+    write_request(p, number, request, work, place[2], p.state.requests[place[0]]);
+  }
+}
+
+/* ---- Rules ---- */
+
+SPINDLE__DEVICE void write_phase(spindle__phase &phase, uint64_t step) {
+  phase.step = step;
+  phase.cos_step = 1.0f;
+  phase.sin_step = 0.0f;
+  if (step) spindle__step_cos_sin(step, &phase.cos_step, &phase.sin_step);
+}
+
+SPINDLE__DEVICE void resolve_rules(const spindle__prepare_params &p, int num_requests) {
+  const int pairs = p.rotary_dim / 2;
+  for (int x = prim::thread_index(); x < num_requests * pairs; x += PREPARE_THREADS) {
+    const int request = x / pairs, t = x % pairs;
+    const spindle__request &at = p.state.requests[request].request;
+    const spindle__slot &slot = p.slots[at.slot];
+    uint64_t step = slot.resolved.step[t], scaled_step = slot.resolved.scaled_step[t], offset = slot.resolved.scaled_offset[t];
+    if (slot.length_dependent) spindle__resolve_pair(&slot, p.rotary_dim, t, at.n, &step, &scaled_step, &offset);
+    spindle__phase *phases = p.state.phases + (int64_t)request * 2 * pairs;
+    write_phase(phases[t], step);
+    write_phase(phases[pairs + t], scaled_step);
+    p.state.offsets[x] = offset;
+  }
+}
+
+/* ---- Tiles ---- */
+
+/* The request that entry x of state.tiles belongs to. */
+SPINDLE__DEVICE const spindle__prepared &request_of_tile(const spindle__prepare_params &p, int num_requests, int x) {
+  int low = 0, high = num_requests;
+  while (high - low > 1) {
+    const int middle = (low + high) / 2;
+    if (p.state.requests[middle].work.first_tile <= x)
+      low = middle;
+    else
+      high = middle;
+  }
+  return p.state.requests[low];
+}
+
+/* Where all tiles have the same number of rows each thread writes its own; else the thread of a request's first tile writes all.
+ */
+SPINDLE__DEVICE void cut_tiles(const spindle__prepare_params &p, int num_requests, int num_tiles) {
+  for (int x = prim::thread_index(); x < num_tiles; x += PREPARE_THREADS) {
+    const spindle__prepared &r = request_of_tile(p, num_requests, x);
+    const int64_t number = x - r.work.first_tile;
+    if (spindle__tiles_are_even(&r.position))
+      p.state.tiles[x] = (int32_t)spindle__min(number * spindle__tile_rows(&p.schedule), r.request.q_len);
+    else if (number == 0)
+      spindle__cut_tiles(&p.schedule, &r.position, r.request.q_index, r.request.q_len, p.state.tiles + x);
+  }
+}
+
+/* A tile has as much of the pool as its method may need, so that its place is known before its segments are. */
+SPINDLE__DEVICE void make_segments(const spindle__prepare_params &p, int num_requests, int num_tiles) {
+  spindle__segment_room *room = p.state.rooms + prim::thread_index();
+  for (int x = prim::thread_index(); x < num_tiles; x += PREPARE_THREADS) {
+    const spindle__prepared &r = request_of_tile(p, num_requests, x);
+    const spindle__request &q = r.request;
+    const int32_t number = x - r.work.first_tile, most = segments_per_tile(r.position), lists = r.position.s2_group ? 2 : 1;
+    if (number == r.work.num_tiles) continue; /* the end of the last tile */
+    const int64_t first = r.first_segment + (int64_t)number * most;
+    spindle__tile tile = {{0, 0}, {-1, -1}, 0};
+    for (int32_t shifted = 0; shifted < 2 && first + most <= p.max_segments; ++shifted) {
+      tile.count[shifted] = 0;
+      if (shifted == lists) break;
+      tile.first[shifted] = (int32_t)first + shifted * (most / lists);
+      spindle__segment *segments = p.state.segments + tile.first[shifted];
+      tile.count[shifted] = spindle__segments_in(room, &r.position, q.n, shifted, q.q_index + p.state.tiles[x],
+                                                 q.q_index + p.state.tiles[x + 1], q.key_lo, q.key_hi, segments);
+      tile.keys = spindle__max(tile.keys, spindle__count_keys(segments, tile.count[shifted]));
+    }
+    p.state.tile_segments[x] = tile;
+  }
+}
+
+/* ---- Splits ---- */
+
+/* The most keys that a tile of the request walks; 0 if that is not known of all tiles. */
+SPINDLE__DEVICE int64_t longest_walk(const spindle__prepare_params &p, const spindle__work &work) {
+  int64_t most = 0;
+  for (int32_t x = 0; x < work.num_tiles; ++x) {
+    const spindle__tile &tile = p.state.tile_segments[work.first_tile + x];
+    if (tile.count[0] < 0) return 0;
+    most = spindle__max(most, tile.keys);
+  }
+  return most;
+}
+
+/* A block's share of all keys, over ITEMS_PER_BLOCK. Requests get as many splits as they have whole shares: no more items in all
+ * than the device is to be filled with. */
+SPINDLE__DEVICE int64_t share_of_keys(const spindle__prepare_params &p, PrepareShared &shared, int num_requests) {
+  for (int first = 0; first < num_requests; first += PREPARE_THREADS) {
+    const int k = first + prim::thread_index(), count = min(PREPARE_THREADS, num_requests - first);
+    int64_t keys[] = {0}, before[1];
+    if (k < num_requests) {
+      const spindle__work &work = p.state.requests[k].work;
+      keys[0] = longest_walk(p, work) * spindle__num_items(&p.schedule, &work);
+    }
+    in_turn(shared, LIST_KEYS, count, keys, before);
+  }
+  return spindle__max(spindle__ceil_div(shared.taken[LIST_KEYS], (int64_t)p.blocks * SPINDLE__ITEMS_PER_BLOCK), LEAST_SPLIT);
+}
+
+/* How many items a request would like to walk its keys, and how they are split. Fixed splits change no bits: without items of
+ * their own they are walked in turn. pays: there are too few items. */
+SPINDLE__DEVICE int64_t wanted_splits(const spindle__prepare_params &p, const spindle__request &q, bool pays, int64_t share,
+                                      spindle__work &work) {
+  if (p.split_keys) {
+    const int64_t first = q.key_lo / p.split_keys, last = spindle__max(q.key_hi - 1, 0) / p.split_keys;
+    work.split_by_index = 1;
+    work.split_size = p.split_keys;
+    work.split_base = first;
+    return pays ? last - first + 1 : 1;
+  }
+  if (!pays) return 1;
+  const int64_t keys = longest_walk(p, work), splits = keys / share;
+  if (splits < 2) return 1;
+  work.split_size = spindle__ceil_div(spindle__ceil_div(keys, splits), p.tile_keys) * p.tile_keys;
+  return spindle__ceil_div(keys, work.split_size);
+}
+
+/* ---- Pre-rotation ---- */
+
+SPINDLE__DEVICE bool wants_rotated_keys(const spindle__prepare_params &p, const spindle__prepared &r) {
+  if (!p.raw_keys || p.rotate_when == SPINDLE_SCHEDULE_IN_LOOP) return false;
+  return p.rotate_when == SPINDLE_SCHEDULE_PREROTATE || (int64_t)r.request.q_len * p.schedule.group >= SPINDLE__PREROTATE_ROWS;
+}
+
+/* ---- All together ---- */
+
+/* The last step: a request's shares of scratch, then where its items and its blocks of keys to rotate begin. */
+SPINDLE__DEVICE void place_request(const spindle__prepare_params &p, PrepareShared &shared, int first, int num_requests,
+                                   bool pays, int64_t share) {
+  const int k = first + prim::thread_index(), count = min(PREPARE_THREADS, num_requests - first);
+  spindle__prepared &r = p.state.requests[min(k, num_requests - 1)];
+  spindle__work work = r.work;
+  int64_t splits = 1, copies = 0, wish[] = {0, 0}, place[2], size[] = {0, 0}, begin[2];
+  if (k < num_requests) {
+    const int64_t rows = (int64_t)r.request.q_len * p.schedule.num_q_heads;
+    splits = wanted_splits(p, r.request, pays, share, work);
+    copies = wants_rotated_keys(p, r) ? spindle__num_key_copies(&r) : 0;
+    if (splits > 1 && splits <= p.max_partials / rows) wish[0] = splits * rows;
+    wish[1] = copies * r.num_slots;
+  }
+  in_turn(shared, LIST_PARTIALS, count, wish, place);
+  if (wish[0] > 0 && place[0] >= 0) {
+    work.num_splits = (int32_t)splits;
+    work.first_partial = place[0];
+  }
+  if (k < num_requests) {
+    size[0] = spindle__num_items(&p.schedule, &work);
+    if (place[1] >= 0) size[1] = spindle__ceil_div(r.num_slots, SPINDLE__ROTATE_BLOCK) * copies;
+  }
+  in_turn(shared, LIST_ITEMS, count, size, begin);
+  if (k >= num_requests) return;
+  work.first_item = begin[0];
+  r.work = work;
+  r.rotated_at = wish[1] > 0 ? place[1] : -1;
+  r.first_rotate_block = begin[1];
+}
+
+SPINDLE__DEVICE void write_totals(const spindle__prepare_params &p, const PrepareShared &shared) {
+  spindle__totals totals;
+  totals.num_requests = (int32_t)shared.taken[LIST_REQUESTS];
+  totals.num_tiles = (int32_t)shared.taken[LIST_TILES];
+  totals.num_segments = (int32_t)spindle__min(shared.taken[LIST_SEGMENTS], p.max_segments);
+  totals.num_items = shared.taken[LIST_ITEMS];
+  totals.num_partials = shared.taken[LIST_PARTIALS];
+  totals.num_rotated_rows = shared.taken[LIST_ROTATED];
+  totals.num_rotate_blocks = shared.taken[LIST_ROTATE_BLOCKS];
+  totals.items_taken = 0;
+  *p.state.totals = totals;
+}
+
+__global__ void prepare(const spindle__prepare_params p) {
+  PrepareShared &shared = prim::shared<PrepareShared>();
+  begin_lists(p, shared);
+  prim::sync_block();
+  read_requests(p, shared);
+  prim::sync_block();
+  const int num_requests = (int)shared.taken[LIST_REQUESTS], num_tiles = (int)shared.taken[LIST_TILES];
+  resolve_rules(p, num_requests);
+  cut_tiles(p, num_requests, num_tiles);
+  prim::sync_block();
+  make_segments(p, num_requests, num_tiles);
+  prim::sync_block();
+  const bool pays = shared.taken[LIST_WHOLE_ITEMS] < (int64_t)p.blocks * SPINDLE__ITEMS_PER_BLOCK;
+  const int64_t share = pays && !p.split_keys ? share_of_keys(p, shared, num_requests) : 0;
+  for (int first = 0; first < num_requests; first += PREPARE_THREADS) place_request(p, shared, first, num_requests, pays, share);
+  if (prim::thread_index() == 0) write_totals(p, shared);
+}
+
+}  // namespace spindle
+
+#endif
