@@ -11,6 +11,7 @@
 #define SPINDLE_KERNELS_ROTATE_CUH
 
 #include "rope/phase.h"
+#include "rows.cuh"
 #include "state.h"
 #include "tile.cuh"
 
@@ -31,16 +32,6 @@ SPINDLE__DEVICE Rotary rotary_of(const spindle_shape &s) {
 SPINDLE__DEVICE int rotary_groups(const Rotary &r) { return (r.pairs + 3) / 4; }
 
 /* ---- Rows: get4/put4 take four channels from a multiple of four on, get/put any ---- */
-
-template <class T>
-SPINDLE__DEVICE void unpack4(uint2 bits, float (&x)[4]) {
-  const float2 low = prim::unpack<T>(bits.x), high = prim::unpack<T>(bits.y);
-  x[0] = low.x, x[1] = low.y, x[2] = high.x, x[3] = high.y;
-}
-template <class T>
-SPINDLE__DEVICE uint2 pack4(const float (&x)[4]) {
-  return make_uint2(prim::pack<T>(x[0], x[1]), prim::pack<T>(x[2], x[3]));
-}
 
 template <class T, int D>
 struct SharedRow {
