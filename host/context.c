@@ -7,31 +7,18 @@
 
 #define MAX_THREADS 1024
 
-static spindle_status choose_backend(int32_t asked, const spindle__backend **backend, int32_t *kind) {
-  switch (asked) {
-    case SPINDLE_BACKEND_AUTO:
-    case SPINDLE_BACKEND_CPU:
-      *backend = &spindle__cpu_backend;
-      *kind = SPINDLE_BACKEND_CPU;
-      return SPINDLE_OK;
-    case SPINDLE_BACKEND_REFERENCE:
-      *backend = &spindle__reference_backend;
-      *kind = SPINDLE_BACKEND_REFERENCE;
-      return SPINDLE_OK;
-    case SPINDLE_BACKEND_CUDA:
-      return spindle__fail(SPINDLE_NO_DEVICE, "options.backend is SPINDLE_BACKEND_CUDA, which this build does not have");
-    default: return spindle__fail(SPINDLE_INVALID_ARGUMENT, "options.backend is %d, must be a SPINDLE_BACKEND_* (0..3)", asked);
-  }
-}
-
 spindle_status spindle_context_create(spindle_context **context, const spindle_context_options *options) {
   spindle_context_options o = {.struct_size = sizeof o};
   spindle_context made = {0};
   if (!context) return spindle__fail(SPINDLE_INVALID_ARGUMENT, "context is NULL");
   if (options) SPINDLE__TRY(spindle__read_descriptor(&o, sizeof o, options, "options"));
-  SPINDLE__TRY(choose_backend(o.backend, &made.backend, &made.backend_kind));
-  SPINDLE__TRY(spindle__check_integer("options.device", o.device, 0, 0));
+  made.device = o.device;
+  SPINDLE__TRY(spindle__choose_backend(o.backend, &made));
   SPINDLE__TRY(spindle__check_integer("options.num_threads", o.num_threads, 0, MAX_THREADS));
+  if (made.backend->open)
+    SPINDLE__TRY(made.backend->open(&made));
+  else
+    SPINDLE__TRY(spindle__check_integer("options.device", o.device, 0, 0));
   made.num_threads = o.num_threads ? o.num_threads : omp_get_max_threads();
   spindle_context *c = malloc(sizeof *c);
   if (!c) return spindle__fail(SPINDLE_OUT_OF_MEMORY, "no memory for a context (%zu bytes)", sizeof *c);
@@ -52,6 +39,7 @@ spindle_status spindle_context_get_info(const spindle_context *context, spindle_
   found.backend = context->backend_kind;
   found.device = context->device;
   found.num_threads = context->num_threads;
+  found.arch = context->arch;
   SPINDLE__TRY(context->backend->describe(context, found.name, sizeof found.name));
   found.struct_size = info->struct_size;
   memcpy(info, &found, info->struct_size);
@@ -59,7 +47,7 @@ spindle_status spindle_context_get_info(const spindle_context *context, spindle_
 }
 
 spindle_status spindle__check_stream(const spindle_context *context, spindle_stream stream) {
-  if (stream)
+  if (stream && !context->backend->device->any_stream)
     return spindle__fail(SPINDLE_INVALID_ARGUMENT, "stream is not NULL, as it must be on the %s backend", context->backend->name);
   return SPINDLE_OK;
 }

@@ -70,6 +70,7 @@ const spindle__device spindle__host_device = {
     .alloc = alloc,
     .release = release,
     .copy = copy,
+    .upload = copy,
     .stream_create = stream_create,
     .stream_sync = stream_sync,
     .stream_destroy = stream_destroy,

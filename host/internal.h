@@ -32,6 +32,7 @@ struct spindle_context {
   const spindle__backend *backend;
   int32_t backend_kind; /* SPINDLE_BACKEND_*, not AUTO */
   int32_t device;
+  int32_t arch;        /* cuda: 80, 90, ...; else 0 */
   int32_t num_threads; /* >= 1 */
 };
 
@@ -49,11 +50,19 @@ struct spindle_positions {
   _Atomic int32_t row_scale_count[SPINDLE__MAX_KINDS];
 };
 
+/* What decides how work is cut. */
+typedef struct spindle__kernel {
+  int32_t item_rows, tile_keys; /* packed query rows of an item, keys of a step through its keys */
+  int32_t head_dim;             /* channels of an output row in scratch */
+  int32_t blocks;               /* that run at a time on the device */
+} spindle__kernel;
+
 struct spindle_plan {
   spindle_context *context;
   spindle_shape shape;          /* defaults filled in */
   spindle_plan_options options; /* defaults filled in */
   size_t state_bytes, scratch_bytes;
+  spindle__kernel kernel; /* cuda: the one that serves the shape */
   /* Since the last prepare; state NULL before the first. */
   spindle_batch batch;
   void *state;
@@ -97,9 +106,12 @@ spindle_status spindle__check_no_overlap(const spindle__extent *output, const sp
 
 /* Memory, streams and events of the device that a backend runs on. */
 typedef struct spindle__device {
+  bool any_stream; /* else NULL alone */
   spindle_status (*alloc)(spindle_context *context, void **memory, size_t bytes);
   void (*release)(spindle_context *context, void *memory);
   spindle_status (*copy)(spindle_context *context, void *dst, const void *src, size_t bytes, spindle_stream stream);
+  /* From host memory that the caller frees right after: refused where `stream` is being captured. */
+  spindle_status (*upload)(spindle_context *context, void *dst, const void *src, size_t bytes, spindle_stream stream);
   spindle_status (*stream_create)(spindle_context *context, spindle_stream *stream);
   spindle_status (*stream_sync)(spindle_context *context, spindle_stream stream);
   void (*stream_destroy)(spindle_context *context, spindle_stream stream);
@@ -114,6 +126,8 @@ typedef struct spindle__device {
 struct spindle__backend {
   const char *name;
   const spindle__device *device;
+  bool (*present)(int32_t device);                  /* quietly; NULL: wherever the library runs */
+  spindle_status (*open)(spindle_context *context); /* checks context->device, fills in context->arch; NULL: device is 0 */
   spindle_status (*describe)(const spindle_context *context, char *name, size_t bytes);
 
   /* plan->shape and plan->options in, plan->state_bytes and plan->scratch_bytes out (multiples of 256). */
@@ -133,6 +147,10 @@ struct spindle__backend {
 extern const spindle__device spindle__host_device; /* of the two backends below */
 extern const spindle__backend spindle__cpu_backend;
 extern const spindle__backend spindle__reference_backend;
+extern const spindle__backend spindle__cuda_backend; /* where the build has it: see backends.c */
+
+/* asked: SPINDLE_BACKEND_*. Fills in context->backend and backend_kind, for context->device. */
+spindle_status spindle__choose_backend(int32_t asked, spindle_context *context);
 
 /* ---- Shared by the backends that run on the host ---- */
 

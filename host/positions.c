@@ -28,17 +28,28 @@ static void count_kinds(spindle_positions *t, const spindle__slot_kinds *kinds, 
   t->row_scale_count[kinds->row_scale] += change;
 }
 
+/* Once from the host, then by doubling what is there: one slot at a time, a large table would take as many copies. */
+static spindle_status fill_slots(const spindle_positions *t, const spindle__slot *slot) {
+  const spindle__device *device = t->context->backend->device;
+  SPINDLE__TRY(device->upload(t->context, t->slots, slot, sizeof *slot, NULL));
+  for (int64_t filled = 1; filled < t->capacity; filled *= 2) {
+    size_t count = (size_t)spindle__min(filled, t->capacity - filled);
+    SPINDLE__TRY(device->copy(t->context, t->slots + filled, t->slots, count * sizeof *slot, NULL));
+  }
+  return device->stream_sync(t->context, NULL); /* a first spindle_positions_set may be on any stream */
+}
+
 static spindle_status write_empty_slots(spindle_positions *t) {
   spindle_position none = {.struct_size = sizeof none};
   spindle__slot *slot = calloc(1, sizeof *slot);
   if (!slot) return spindle__fail(SPINDLE_OUT_OF_MEMORY, "no memory for a slot (%zu bytes)", sizeof *slot);
   spindle_status status = spindle__check_position(&none, &t->shape, &none);
-  if (status == SPINDLE_OK) fill_slot(slot, &none, t->shape.rotary_dim);
-  for (int32_t s = 0; status == SPINDLE_OK && s < t->capacity; s++) {
-    status = t->context->backend->device->copy(t->context, &t->slots[s], slot, sizeof *slot, NULL);
-    count_kinds(t, &t->kinds[s], 1);
+  if (status == SPINDLE_OK) {
+    fill_slot(slot, &none, t->shape.rotary_dim);
+    status = fill_slots(t, slot);
   }
   free(slot);
+  count_kinds(t, &t->kinds[0], t->capacity); /* all are of kinds 0 */
   return status;
 }
 
@@ -81,7 +92,7 @@ spindle_status spindle_positions_set(spindle_positions *positions, int32_t slot,
   if (!filled) return spindle__fail(SPINDLE_OUT_OF_MEMORY, "no memory for a slot (%zu bytes)", sizeof *filled);
   fill_slot(filled, &checked, positions->shape.rotary_dim);
   spindle_context *context = positions->context;
-  spindle_status status = context->backend->device->copy(context, &positions->slots[slot], filled, sizeof *filled, stream);
+  spindle_status status = context->backend->device->upload(context, &positions->slots[slot], filled, sizeof *filled, stream);
   free(filled);
   if (status != SPINDLE_OK) return status;
 
