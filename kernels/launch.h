@@ -46,7 +46,7 @@ typedef struct spindle__attention_params {
   int32_t rotated_stride;
   float *partial_o;  /* [partials][o_stride], not divided by l */
   float *partial_ml; /* [partials][2]: maximum in units of log 2, sum of 2^(score - maximum) */
-  float *whole;      /* [blocks][item_rows][o_stride + 2]: sums of the splits that a block has walked so far */
+  float *whole;      /* [blocks][item_rows][o_stride + 8]: sums of the splits that a block has walked so far */
   int32_t o_stride;
   int32_t blocks;
 } spindle__attention_params;
@@ -55,7 +55,8 @@ typedef struct spindle__attention_params {
 typedef struct spindle__prefill_info {
   int32_t item_rows; /* packed rows of an item */
   int32_t tile_keys;
-  int32_t blocks; /* that run at a time on the device */
+  int32_t blocks;   /* that run at a time on the device */
+  int32_t head_dim; /* of the instance: o_stride */
 } spindle__prefill_info;
 
 /* Loads the kernels that the shape needs, so that no capture has to. info->item_rows is 0 if no instance serves the shape. */

@@ -11,12 +11,20 @@ template <int D>
 struct Tile {
   static_assert(D == 64 || D == 96 || D == 128 || D == 256, "the swizzle below is for these");
   static constexpr int ROW_BYTES = 2 * D, CHUNKS = D / 8;
+  /* Chunks that are permuted among each other: a line of 32 banks. A row of 96 elements starts half a line after the one before,
+   * so there it is half a line, alike in two rows. */
+  static constexpr int SPAN = D == 96 ? 4 : 8;
 
-  /* Byte offset of a chunk. A row of 96 elements starts half a line of 32 banks after the one before, so rows in twos share the
-   * low bits; all others start at bank 0. */
+  SPINDLE__DEVICE static int mask(int row) { return D == 96 ? row >> 1 & 3 : row & 7; }
+
+  /* Byte offset of a chunk. */
   SPINDLE__DEVICE static uint32_t chunk(int row, int chunk) {
-    const int low = D == 96 ? (row >> 1) & 3 : row & 7;
-    return (uint32_t)(row * ROW_BYTES + ((chunk ^ low) << 4));
+    return (uint32_t)(row * ROW_BYTES + chunk / SPAN * SPAN * 16 + ((chunk % SPAN ^ mask(row)) << 4));
+  }
+  /* Of chunk 2 pair + half, for a constant pair: written so that few offsets are not constants apart, for a loop over pairs keeps
+   * them all in registers. */
+  SPINDLE__DEVICE static uint32_t chunk(int row, int pair, int half) {
+    return (uint32_t)(row * ROW_BYTES + (((2 * pair % SPAN + half) ^ mask(row)) << 4)) + 2 * pair / SPAN * SPAN * 16;
   }
   SPINDLE__DEVICE static uint32_t element(int row, int channel) { return chunk(row, channel >> 3) + (uint32_t)(channel & 7) * 2; }
 };
@@ -26,24 +34,19 @@ SPINDLE__DEVICE int chunk_bytes(int channels, int chunk) { return max(0, min(16,
 
 /* ---- Operands of mma.m16n8k16 from tiles ---- */
 
-/* A: 16 rows x 16 channels. */
+/* A: M blocks of 16 rows x 16 channels from 16 step on. */
 template <int D, int M>
 SPINDLE__DEVICE void load_a(uint32_t (&a)[M][4], uint32_t tile, int row, int step) {
   const int lane = prim::lane();
+  const uint32_t first = tile + Tile<D>::chunk(row + lane % 16, step, lane / 16);
   uint32_t at[M];
   SPINDLE__UNROLL
-  for (int m = 0; m < M; ++m) at[m] = tile + Tile<D>::chunk(row + 16 * m + lane % 16, 2 * step + lane / 16);
+  for (int m = 0; m < M; ++m) at[m] = first + 16 * m * Tile<D>::ROW_BYTES;
   prim::ldmatrix_each(a, at);
 }
 
-/* B = K^T: N blocks of 8 keys x 16 channels. */
-template <int D, int N>
-SPINDLE__DEVICE void load_keys(uint32_t (&b)[N][2], uint32_t tile, int step) {
-  const int lane = prim::lane();
-  uint32_t at[N / 2], r[N / 2][4];
-  SPINDLE__UNROLL
-  for (int i = 0; i < N / 2; ++i) at[i] = tile + Tile<D>::chunk(16 * i + lane / 16 * 8 + lane % 8, 2 * step + lane / 8 % 2);
-  prim::ldmatrix_each(r, at);
+template <int N>
+SPINDLE__DEVICE void split_columns(const uint32_t (&r)[N / 2][4], uint32_t (&b)[N][2]) {
   SPINDLE__UNROLL
   for (int i = 0; i < N; ++i) {
     b[i][0] = r[i / 2][i % 2 * 2];
@@ -51,19 +54,27 @@ SPINDLE__DEVICE void load_keys(uint32_t (&b)[N][2], uint32_t tile, int step) {
   }
 }
 
-/* B = V: 16 keys from `key` on x N blocks of 8 channels from `channel` on. */
+/* B = K^T: N blocks of 8 keys x 16 channels from 16 step on. */
 template <int D, int N>
-SPINDLE__DEVICE void load_values(uint32_t (&b)[N][2], uint32_t tile, int key, int channel) {
+SPINDLE__DEVICE void load_keys(uint32_t (&b)[N][2], uint32_t tile, int step) {
+  const int lane = prim::lane();
+  const uint32_t first = tile + Tile<D>::chunk(lane / 16 * 8 + lane % 8, step, lane / 8 % 2);
+  uint32_t at[N / 2], r[N / 2][4];
+  SPINDLE__UNROLL
+  for (int i = 0; i < N / 2; ++i) at[i] = first + 16 * i * Tile<D>::ROW_BYTES;
+  prim::ldmatrix_each(r, at);
+  split_columns<N>(r, b);
+}
+
+/* B = V: 16 keys from `key` on x N blocks of 8 channels from block `block` on. */
+template <int D, int N>
+SPINDLE__DEVICE void load_values(uint32_t (&b)[N][2], uint32_t tile, int key, int block) {
   const int lane = prim::lane();
   uint32_t at[N / 2], r[N / 2][4];
   SPINDLE__UNROLL
-  for (int i = 0; i < N / 2; ++i) at[i] = tile + Tile<D>::chunk(key + lane % 16, channel / 8 + 2 * i + lane / 16);
+  for (int i = 0; i < N / 2; ++i) at[i] = tile + Tile<D>::chunk(lane % 16, block / 2 + i, lane / 16) + key * Tile<D>::ROW_BYTES;
   prim::ldmatrix_trans_each(r, at);
-  SPINDLE__UNROLL
-  for (int i = 0; i < N; ++i) {
-    b[i][0] = r[i / 2][i % 2 * 2];
-    b[i][1] = r[i / 2][i % 2 * 2 + 1];
-  }
+  split_columns<N>(r, b);
 }
 
 }  // namespace spindle

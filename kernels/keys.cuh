@@ -1,0 +1,119 @@
+/* Key tiles: where the rows of consecutive slots lie, which of them hold keys, and which columns a query row sees. */
+#ifndef SPINDLE_KERNELS_KEYS_CUH
+#define SPINDLE_KERNELS_KEYS_CUH
+
+#include "tile.cuh"
+#include "work.cuh"
+
+namespace spindle {
+
+/* In shared memory: slots slot0 + x Keys ... of the segment at work. */
+template <int Keys>
+struct KeyTile {
+  static_assert(Keys == 32 || Keys == 64, "a bit each in `valid`");
+  const unsigned char *k[Keys], *v[Keys]; /* rows, inside the tensors even where there is no key */
+  int64_t index[Keys];                    /* of valid columns; they ascend */
+  int64_t position[Keys];
+  float distance[Keys]; /* xPos: negative, keys grow where queries shrink */
+  uint32_t valid[2];
+};
+
+/* Row of slot u of a request's pre-rotated keys. */
+SPINDLE__DEVICE const unsigned char *rotated_row(const spindle__attention_params &p, const spindle__prepared &r, int kv_head,
+                                                 int copy, int64_t u) {
+  const int64_t row = r.rotated_at + copy * r.num_slots + spindle__clamp(u, 0, r.num_slots - 1);
+  return (const unsigned char *)p.rotated + 2 * ((kv_head - p.kv_begin) * p.rotated_rows + row) * p.rotated_stride;
+}
+
+/* Where the segment's keys are read. */
+struct KeySource {
+  int copy;    /* pre-rotated copy; -1: the cache */
+  bool rotate; /* in the loop */
+};
+
+SPINDLE__DEVICE KeySource key_source(const spindle__prepared &r, const spindle__map &k_map, bool raw) {
+  if (!raw || spindle__map_is_plain(&r, &k_map)) return {-1, false};
+  if (r.rotated_at >= 0) return {spindle__key_copy(&r, &k_map), false};
+  return {-1, true};
+}
+
+/* Threads 0 .. Keys - 1, a column each; a sync_block must follow. */
+template <int Keys, int Rows>
+SPINDLE__DEVICE void find_keys(const spindle__attention_params &p, const Work<Rows> &work, const KeySource &source, int x,
+                               KeyTile<Keys> &keys) {
+  const spindle__prepared &r = p.state.requests[work.request];
+  const int column = prim::thread_index(), kv_head = work.item.h0 / p.schedule.group;
+  const int64_t u = work.slot0 + (int64_t)x * Keys + column;
+  const spindle__key key = spindle__key_at(&p.batch, &r.request, u);
+  const bool valid = key.valid && u < work.slot1;
+  const int64_t k = key.page * p.args.k.page + key.row * p.args.k.row + kv_head * p.args.k.head;
+  const int64_t v = key.page * p.args.v.page + key.row * p.args.v.row + kv_head * p.args.v.head;
+  keys.k[column] = source.copy >= 0 ? rotated_row(p, r, kv_head, source.copy, u) : (const unsigned char *)p.args.k.data + 2 * k;
+  keys.v[column] = (const unsigned char *)p.args.v.data + 2 * v;
+  keys.index[column] = key.index;
+  if (source.rotate) {
+    keys.position[column] = valid ? spindle__map_at(&work.segment.k_map, key.index) : 0;
+    keys.distance[column] = (float)(work.centre - key.index);
+  }
+  const uint32_t mask = prim::ballot(valid);
+  if (prim::lane() == 0) keys.valid[column / 32] = mask;
+}
+
+/* Starts copying the rows of K or V into a tile. Columns without a key become 0: 0 x NaN would reach the output. */
+template <int D, int Keys, int Threads>
+SPINDLE__DEVICE void copy_keys(uint32_t tile, const unsigned char *const (&rows)[Keys], const uint32_t (&valid)[2],
+                               int channels) {
+  SPINDLE__UNROLL
+  for (int i = prim::thread_index(); i < Keys * Tile<D>::CHUNKS; i += Threads) {
+    const int row = i / Tile<D>::CHUNKS, chunk = i % Tile<D>::CHUNKS;
+    const int bytes = valid[row / 32] >> row % 32 & 1 ? chunk_bytes(channels, chunk) : 0;
+    prim::cp_async<16>(tile + Tile<D>::chunk(row, chunk), rows[row] + (bytes ? 16 * chunk : 0), bytes);
+  }
+}
+
+/* ---- Visibility ---- */
+
+/* What all threads say alike about a tile. */
+struct Columns {
+  uint64_t valid;
+  bool full;   /* every row of the item sees every column */
+  bool affine; /* column c has index base + c, if it is valid */
+  int64_t base;
+};
+
+template <int Keys>
+SPINDLE__DEVICE uint64_t columns_below(int end) {
+  return end >= 64 ? ~0ull : (1ull << end) - 1;
+}
+
+template <int Keys, int Rows>
+SPINDLE__DEVICE Columns columns_of(const spindle__attention_params &p, const Work<Rows> &work, const KeyTile<Keys> &keys) {
+  Columns c;
+  c.valid = keys.valid[0] | (Keys == 64 ? (uint64_t)keys.valid[1] << 32 : 0);
+  c.full = c.valid == columns_below<Keys>(Keys) && keys.index[0] >= work.full_from && keys.index[Keys - 1] <= work.full_to;
+  c.affine = p.batch.shard_count == 1 && (!p.batch.page_index || p.batch.page_size % Keys == 0);
+  c.base = keys.index[0]; /* affine: right even where column 0 is a hole, for its slot is one of the segment's */
+  return c;
+}
+
+/* Bit c: the row, which sees keys [from, to), sees column c. Of columns that are not affine only the lane's own of a fragment
+ * (8 n + 2 t and the next). */
+template <int Keys>
+SPINDLE__DEVICE uint64_t seen_columns(const KeyTile<Keys> &keys, const Columns &columns, int64_t from, int64_t to) {
+  if (columns.affine) {
+    const int low = (int)spindle__clamp(from - columns.base, 0, Keys), high = (int)spindle__clamp(to - columns.base, 0, Keys);
+    return columns.valid & columns_below<Keys>(high) & ~columns_below<Keys>(low);
+  }
+  uint64_t seen = 0;
+  for (int n = 0; n < Keys / 8; ++n) {
+    for (int e = 0; e < 2; ++e) {
+      const int c = 8 * n + 2 * (prim::lane() % 4) + e;
+      if (keys.index[c] >= from && keys.index[c] < to) seen |= 1ull << c;
+    }
+  }
+  return columns.valid & seen;
+}
+
+}  // namespace spindle
+
+#endif

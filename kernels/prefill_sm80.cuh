@@ -1,0 +1,332 @@
+/* Attention of many query rows, for every device from sm_80 on (cp.async, ldmatrix, mma.sync).
+ *
+ * Work. A block takes items from the step's list until there are no more. An item is up to ROWS packed query rows (row x query
+ * heads of one KV head) and, if the request is split, a part of its keys. It walks the segments of its rows; a segment is walked
+ * in tiles of KEYS slots. FlashAttention-2 (Dao 2023, arXiv:2307.08691) with positions applied on the way.
+ *
+ * Tiles (PrefillTile). 4 warps; a warp has 16 M rows, all KEYS columns and all of D. M = 2 where registers allow, for each
+ * fragment of K and V read from shared memory is then used twice. Per 128 x 64 tile at D = 128: 4.2 MFLOP, 1640 clk of mma.sync
+ * at the 2560 FLOP/clk that an SM of Hopper reaches with it; shared memory 4 warps x (16 KB K + 16 KB V + 8 KB Q) = 1280 clk; K
+ * and V from L2 32 KB. So the tensor cores are the floor, and two blocks an SM cover each other's waits.
+ *
+ * Registers (D = 128): O 128, S 64 (P takes its place), Q and K fragments 24, row state 12: 255 are there, no spills.
+ * Shared memory (PrefillSmem): Q, one K tile, one V tile: 64 KiB at D = 128, and 14 KiB of rows, columns and the segment.
+ *
+ * Positions. Q is copied as it is and rotated in place at a segment's start. Keys of a raw cache are pre-rotated (read from
+ * scratch like rotated ones) or rotated in place once their tile has landed, one rotation a block, not a warp. Both use
+ * rotate_tile's canonical (cos, sin): the same bits. Per tile of 64 x 64 pairs: 32 KB of shared memory traffic (256 clk) and
+ * about 4096 x 50 / 128 = 1600 issue slots of a block, a quarter of them on each scheduler: 400 clk, which the other block
+ * covers.
+ *
+ * Protocol, per tile x: [copies of K(x) in flight] wait; sync_block A (K(x) landed; V(x-1) and columns x-1 are free) -> copies of
+ * V(x); columns of x+1 -> [rotate K(x); sync_block] -> scores -> wait; sync_block B (V(x) landed, K(x) is free, columns x+1 are
+ * written) -> copies of K(x+1) -> softmax, O += P V. A step begins with a sync_block: all are done with the one before.
+ *
+ * Numerics. Products in float from 16-bit operands; weights rounded to T for the second product, their sum not; exponentials by
+ * ex2.approx. A^2 of the rule is in Q, which is rounded once, after its rotation. Rows that see nothing: O = 0, LSE = -inf. */
+#ifndef SPINDLE_KERNELS_PREFILL_SM80_CUH
+#define SPINDLE_KERNELS_PREFILL_SM80_CUH
+
+#include "keys.cuh"
+#include "output.cuh"
+#include "rotate.cuh"
+#include "softmax.cuh"
+
+namespace spindle {
+
+/* Of each head dim; others are padded to the next. D = 256: O alone takes the registers that two 16-row blocks would, and 64 keys
+ * would leave the 99 KiB that a block may have on sm_86, sm_89 and sm_120. */
+template <int D>
+struct PrefillTile {
+  static constexpr int M = D == 256 ? 1 : 2;
+  static constexpr int ROWS = 64 * M, KEYS = D == 256 ? 32 : 64, THREADS = 128;
+  static constexpr int BLOCKS = 2;                /* an SM holds, by their registers */
+  static constexpr int COLUMNS = D == 96 ? 6 : 8; /* of O, in blocks of 8, that one rendezvous of the second product covers */
+  static constexpr int RUN = D == 64 ? 4 : 8;     /* rows that a thread rotates in turn: a tile keeps all threads busy */
+};
+
+template <int D>
+struct PrefillSmem {
+  using Shape = PrefillTile<D>;
+  unsigned char q[Shape::ROWS * 2 * D]; /* later O */
+  unsigned char k[Shape::KEYS * 2 * D], v[Shape::KEYS * 2 * D];
+  KeyTile<Shape::KEYS> keys[2]; /* columns of tile x in keys[x % 2] */
+  Work<Shape::ROWS> work;
+};
+
+enum class Keys { ROTATED, RAW };
+enum class Scores { PLAIN, GENERAL }; /* GENERAL: with softcap or bias */
+
+template <class T, int D, Keys K, Scores S>
+struct Prefill {
+  using Shape = PrefillTile<D>;
+  using Smem = PrefillSmem<D>;
+  static constexpr int M = Shape::M, N = Shape::KEYS / 8, C = Shape::COLUMNS, CHUNKS = D / 8 / C;
+
+  const spindle__attention_params &p;
+  Smem &smem;
+  float o[M][CHUNKS][C][4]; /* columns 8 (C c + n) ... as o[m][c][n] */
+  float maximum[M][2], sum[M][2];
+
+  SPINDLE__DEVICE Prefill(const spindle__attention_params &params) : p(params), smem(prim::shared<Smem>()) {}
+
+  SPINDLE__DEVICE static int first_row() { return prim::warp() * 16 * M; }
+  SPINDLE__DEVICE static int row_of(int m, int h) { return first_row() + 16 * m + 8 * h + prim::lane() / 4; }
+  SPINDLE__DEVICE const spindle__prepared &request() const { return p.state.requests[smem.work.request]; }
+  SPINDLE__DEVICE int num_rows() const { return smem.work.item.rows * (smem.work.item.h1 - smem.work.item.h0); }
+
+  SPINDLE__DEVICE void clear() {
+    SPINDLE__UNROLL
+    for (int m = 0; m < M; ++m) {
+      maximum[m][0] = maximum[m][1] = -INFINITY;
+      sum[m][0] = sum[m][1] = 0.0f;
+      SPINDLE__UNROLL
+      for (int i = 0; i < CHUNKS * C * 4; ++i) o[m][i / (4 * C)][i / 4 % C][i % 4] = 0.0f;
+    }
+  }
+
+  /* ---- Queries ---- */
+
+  SPINDLE__DEVICE void copy_queries() {
+    const spindle__prepared &r = request();
+    const uint32_t tile = prim::shared_address(smem.q);
+    const unsigned char *q = (const unsigned char *)p.args.q.data;
+    SPINDLE__UNROLL
+    for (int i = prim::thread_index(); i < Shape::ROWS * Tile<D>::CHUNKS; i += Shape::THREADS) {
+      const int at = i / Tile<D>::CHUNKS, chunk = i % Tile<D>::CHUNKS, row = smem.work.row[at];
+      const int bytes = row >= 0 ? chunk_bytes(p.shape.head_dim_qk, chunk) : 0;
+      const int64_t from =
+          r.number * p.args.q.batch + (int64_t)(r.request.q_begin + row) * p.args.q.row + smem.work.head[at] * p.args.q.head;
+      prim::cp_async<16>(tile + Tile<D>::chunk(at, chunk), q + (bytes ? 2 * from + 16 * chunk : 0), bytes);
+    }
+  }
+
+  /* Every row by its group's map and, where its scale is not positive, by the sign that the scale leaves to it. */
+  SPINDLE__DEVICE void rotate_queries() {
+    const spindle__prepared &r = request();
+    const uint32_t tile = prim::shared_address(smem.q);
+    const int scaled = smem.work.segment.group[0].q_map.scaled; /* alike in all groups that share a key map */
+    const float a = (float)r.attention_factor;
+    Rotation rotation;
+    rotation.phases = spindle__phases_of(&p.state, p.shape.rotary_dim / 2, smem.work.request, scaled);
+    rotation.offsets = scaled == 2 ? p.state.offsets + (int64_t)smem.work.request * (p.shape.rotary_dim / 2) : nullptr;
+    rotation.rates = r.scale_base > 0 ? smem.work.rates : nullptr;
+    rotation.factor = K == Keys::RAW ? a * a : a;
+    if (r.rotates || rotation.rates || rotation.factor != 1.0f)
+      rotate_tile<T, D, Shape::RUN>(tile, num_rows(), rotary_of(p.shape), rotation, smem.work.position, smem.work.distance);
+    uint32_t signs = 0;
+    for (uint32_t word : smem.work.signs) signs |= word;
+    if (!signs) return;
+    prim::sync_block();
+    for (int i = prim::thread_index(); i < Shape::ROWS * D / 4; i += Shape::THREADS) {
+      const SharedRow<T, D> row = {tile, i / (D / 4)};
+      float x[4];
+      row.get4(i % (D / 4) * 4, x);
+      SPINDLE__UNROLL
+      for (int k = 0; k < 4; ++k) x[k] *= smem.work.sign[row.row];
+      row.put4(i % (D / 4) * 4, x);
+    }
+  }
+
+  /* ---- Tiles ---- */
+
+  SPINDLE__DEVICE void rotate_keys(const KeyTile<Shape::KEYS> &keys) {
+    const spindle__prepared &r = request();
+    Rotation rotation;
+    rotation.phases = spindle__phases_of(&p.state, p.shape.rotary_dim / 2, smem.work.request, smem.work.segment.k_map.scaled);
+    rotation.offsets = nullptr;
+    rotation.rates = r.scale_base > 0 ? smem.work.rates : nullptr;
+    rotation.factor = 1.0f;
+    rotate_tile<T, D, Shape::RUN>(prim::shared_address(smem.k), Shape::KEYS, rotary_of(p.shape), rotation, keys.position,
+                                  keys.distance);
+  }
+
+  SPINDLE__DEVICE void multiply_keys(float (&s)[M][N][4]) {
+    const uint32_t q = prim::shared_address(smem.q), k = prim::shared_address(smem.k);
+    SPINDLE__UNROLL
+    for (int i = 0; i < M * N * 4; ++i) s[i / (4 * N)][i / 4 % N][i % 4] = 0.0f;
+    SPINDLE__UNROLL
+    for (int step = 0; step < D / 16; ++step) {
+      if (D == 256 && 16 * step >= p.shape.head_dim_qk) continue;
+      uint32_t a[M][4], b[N][2];
+      load_a<D>(a, q, first_row(), step);
+      load_keys<D>(b, k, step);
+      SPINDLE__UNROLL
+      for (int m = 0; m < M; ++m) prim::mma_each<T>(s[m], a[m], b);
+    }
+  }
+
+  /* Whether this warp's rows see any column. */
+  SPINDLE__DEVICE bool sees(const KeyTile<Shape::KEYS> &keys, const Columns &columns) {
+    if (columns.full) return true;
+    uint64_t seen = 0;
+    SPINDLE__UNROLL
+    for (int i = 0; i < 2 * M; ++i) {
+      int64_t from, to;
+      seen_by_row(p, smem.work, row_of(i / 2, i % 2), from, to);
+      seen |= seen_columns(keys, columns, from, to);
+    }
+    return prim::any(seen != 0);
+  }
+
+  /* Softcap and bias of row half h, after which scores are in units of log 2. */
+  SPINDLE__DEVICE void finish_scores(float (&s)[N][4], int h, int row, const KeyTile<Shape::KEYS> &keys, const Columns &columns) {
+    SPINDLE__UNROLL
+    for (int n = 0; n < N; ++n) {
+      s[n][2 * h] *= smem.work.scale[row];
+      s[n][2 * h + 1] *= smem.work.scale[row];
+    }
+    if (p.args.softcap > 0.0f) softcap_row(s, h, p.args.softcap * (float)LOG2_E);
+    if (!p.shape.bias) return;
+    const Bias bias = {p.shape.bias, smem.work.bias_a[row], smem.work.bias_p[row]};
+    const int64_t i = request().request.q_index + smem.work.row[row];
+    const float first = (float)(i - columns.base);
+    if (columns.affine)
+      add_bias_row(s, h, bias, [first](int c) { return fabsf(first - (float)c); });
+    else
+      add_bias_row(s, h, bias, [i, &keys](int c) { return fabsf((float)(i - keys.index[c])); });
+  }
+
+  SPINDLE__DEVICE void weigh(float (&s)[M][N][4], uint32_t (&weights)[M][N][2], const KeyTile<Shape::KEYS> &keys,
+                             const Columns &columns) {
+    float rescale[M][2];
+    bool unchanged = true;
+    SPINDLE__UNROLL
+    for (int m = 0; m < M; ++m) {
+      SPINDLE__UNROLL
+      for (int h = 0; h < 2; ++h) {
+        const int row = row_of(m, h);
+        float scale = smem.work.scale[row];
+        if (S == Scores::GENERAL) {
+          finish_scores(s[m], h, row, keys, columns);
+          scale = 1.0f;
+        }
+        if (!columns.full) {
+          int64_t from, to;
+          seen_by_row(p, smem.work, row, from, to);
+          mask_row(s[m], h, seen_columns(keys, columns, from, to));
+        }
+        rescale[m][h] = softmax_row<T>(s[m], weights[m], h, scale, maximum[m][h], sum[m][h]);
+        unchanged = unchanged && rescale[m][h] == 1.0f;
+      }
+    }
+    if (!prim::any(!unchanged)) return; /* most tiles bring no new maximum */
+    SPINDLE__UNROLL
+    for (int m = 0; m < M; ++m) {
+      SPINDLE__UNROLL
+      for (int i = 0; i < CHUNKS * C * 4; ++i) o[m][i / (4 * C)][i / 4 % C][i % 4] *= rescale[m][i / 2 % 2];
+    }
+  }
+
+  SPINDLE__DEVICE void multiply_values(const uint32_t (&weights)[M][N][2]) {
+    const uint32_t v = prim::shared_address(smem.v);
+    SPINDLE__UNROLL
+    for (int step = 0; step < Shape::KEYS / 16; ++step) {
+      SPINDLE__UNROLL
+      for (int c = 0; c < CHUNKS; ++c) {
+        if (D == 256 && 8 * C * c >= p.shape.head_dim_v) continue;
+        uint32_t b[C][2];
+        load_values<D>(b, v, 16 * step, C * c);
+        SPINDLE__UNROLL
+        for (int m = 0; m < M; ++m) {
+          const uint32_t a[4] = {weights[m][2 * step][0], weights[m][2 * step][1], weights[m][2 * step + 1][0],
+                                 weights[m][2 * step + 1][1]};
+          prim::mma_each<T>(o[m][c], a, b);
+        }
+      }
+    }
+  }
+
+  /* ---- Segments ---- */
+
+  SPINDLE__DEVICE void walk_tiles(const KeySource &source) {
+    const uint32_t k = prim::shared_address(smem.k), v = prim::shared_address(smem.v);
+    const int tiles = (int)((smem.work.slot1 - smem.work.slot0 + Shape::KEYS - 1) / Shape::KEYS);
+    for (int x = 0; x < tiles; ++x) {
+      const KeyTile<Shape::KEYS> &keys = smem.keys[x % 2];
+      prim::cp_async_wait<0>();
+      prim::sync_block(); /* A */
+      copy_keys<D, Shape::KEYS, Shape::THREADS>(v, keys.v, keys.valid, p.shape.head_dim_v);
+      prim::cp_async_commit();
+      if (x + 1 < tiles && prim::thread_index() < Shape::KEYS) find_keys(p, smem.work, source, x + 1, smem.keys[(x + 1) % 2]);
+      if (K == Keys::RAW && source.rotate) {
+        rotate_keys(keys);
+        prim::sync_block();
+      }
+      const Columns columns = columns_of(p, smem.work, keys);
+      const bool works = first_row() < num_rows() && sees(keys, columns);
+      float s[M][N][4];
+      uint32_t weights[M][N][2];
+      if (works) multiply_keys(s);
+      prim::cp_async_wait<0>();
+      prim::sync_block(); /* B */
+      if (x + 1 < tiles) {
+        const KeyTile<Shape::KEYS> &next = smem.keys[(x + 1) % 2];
+        copy_keys<D, Shape::KEYS, Shape::THREADS>(k, next.k, next.valid, p.shape.head_dim_qk);
+        prim::cp_async_commit();
+      }
+      if (!works) continue;
+      weigh(s, weights, keys, columns);
+      multiply_values(weights);
+    }
+  }
+
+  SPINDLE__DEVICE void walk_segment() {
+    const KeySource source = key_source(request(), smem.work.segment.k_map, K == Keys::RAW);
+    place_rows(p, smem.work);
+    if (prim::thread_index() < Shape::KEYS) find_keys(p, smem.work, source, 0, smem.keys[0]);
+    copy_queries();
+    prim::cp_async_commit();
+    prim::sync_block();
+    copy_keys<D, Shape::KEYS, Shape::THREADS>(prim::shared_address(smem.k), smem.keys[0].k, smem.keys[0].valid,
+                                              p.shape.head_dim_qk);
+    prim::cp_async_commit();
+    prim::cp_async_wait<1>();
+    prim::sync_block();
+    rotate_queries();
+    walk_tiles(source);
+  }
+
+  /* ---- Items ---- */
+
+  SPINDLE__DEVICE void store() {
+    if (smem.work.cursor.in_turn) take_whole(*this);
+    if (request().work.num_splits > 1)
+      store_partial(*this);
+    else
+      store_rows<D>(*this);
+  }
+
+  SPINDLE__DEVICE void run() {
+    if (prim::thread_index() == 0) smem.work.step = Step::NONE;
+    for (;;) {
+      prim::sync_block(); /* all are done with the step before */
+      if (prim::thread_index() == 0) smem.work.step = next_step(p, smem.work);
+      prim::sync_block();
+      const Step step = smem.work.step;
+      if (step == Step::STOP) return;
+      if (step == Step::BEGIN) {
+        begin_item(p, smem.work);
+        clear();
+        if (smem.work.cursor.in_turn) clear_whole(*this);
+      }
+      if (step == Step::WALK) walk_segment();
+      if (step == Step::ADD) {
+        add_to_whole(*this);
+        clear();
+      }
+      if (step == Step::STORE) store();
+    }
+  }
+};
+
+template <class T, int D, Keys K, Scores S>
+__global__ void __launch_bounds__(PrefillTile<D>::THREADS, PrefillTile<D>::BLOCKS)
+    prefill_sm80(const __grid_constant__ spindle__attention_params params) {
+  Prefill<T, D, K, S> kernel(params);
+  kernel.run();
+}
+
+}  // namespace spindle
+
+#endif

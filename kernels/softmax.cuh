@@ -1,0 +1,83 @@
+/* Scores to weights: scale, softcap, bias, mask and the online softmax, on fragments of mma.m16n8k16 accumulators.
+ *
+ * A thread has rows 16 m + 8 h + g of columns 8 n + 2 t + e as s[m][n][2 h + e], g = lane / 4, t = lane % 4. Scores are in units
+ * of log 2. A row's maximum is kept by all four lanes of a quad, its sum by each for its own columns. */
+#ifndef SPINDLE_KERNELS_SOFTMAX_CUH
+#define SPINDLE_KERNELS_SOFTMAX_CUH
+
+#include "prim/prim.cuh"
+
+namespace spindle {
+
+/* One row half (h) of a 16-row block: s becomes the weights p, packed as an operand of the second product. Scores are s scaled by
+ * scale >= 0. Returns what O must be multiplied by. */
+template <class T, int N>
+SPINDLE__DEVICE float softmax_row(const float (&s)[N][4], uint32_t (&p)[N][2], int h, float scale, float &maximum, float &sum) {
+  float top = s[0][2 * h];
+  SPINDLE__UNROLL
+  for (int n = 0; n < N; ++n) top = fmaxf(top, fmaxf(s[n][2 * h], s[n][2 * h + 1]));
+  top = fmaxf(top, prim::shfl_xor(top, 1));
+  top = fmaxf(top, prim::shfl_xor(top, 2));
+  top = fmaxf(maximum, top * scale);
+  const float shift = top == -INFINITY ? 0.0f : top; /* a row that has seen no key: else -inf - -inf */
+  const float rescale = prim::ex2_approx(maximum - shift);
+  maximum = top;
+  sum *= rescale;
+  SPINDLE__UNROLL
+  for (int n = 0; n < N; ++n) {
+    const float first = prim::ex2_approx(fmaf(s[n][2 * h], scale, -shift));
+    const float second = prim::ex2_approx(fmaf(s[n][2 * h + 1], scale, -shift));
+    sum += first + second;
+    p[n][h] = prim::pack<T>(first, second);
+  }
+  return rescale;
+}
+
+/* Columns that the row does not see: -inf. A select, for the score may be NaN. */
+template <int N>
+SPINDLE__DEVICE void mask_row(float (&s)[N][4], int h, uint64_t seen) {
+  const uint64_t mine = seen >> (2 * (prim::lane() % 4));
+  SPINDLE__UNROLL
+  for (int n = 0; n < N; ++n) {
+    s[n][2 * h] = mine >> (8 * n) & 1 ? s[n][2 * h] : -INFINITY;
+    s[n][2 * h + 1] = mine >> (8 * n + 1) & 1 ? s[n][2 * h + 1] : -INFINITY;
+  }
+}
+
+/* c tanh(x / c) = c (1 - 2 / (2^(2 x log2(e) / c) + 1)): accurate to float, where tanh.approx is off by 2^-11. */
+template <int N>
+SPINDLE__DEVICE void softcap_row(float (&s)[N][4], int h, float cap) {
+  const float inner = 2.0f * 1.44269504f / cap;
+  SPINDLE__UNROLL
+  for (int n = 0; n < N; ++n) {
+    s[n][2 * h] = cap - 2.0f * cap * prim::rcp_approx(prim::ex2_approx(s[n][2 * h] * inner) + 1.0f);
+    s[n][2 * h + 1] = cap - 2.0f * cap * prim::rcp_approx(prim::ex2_approx(s[n][2 * h + 1] * inner) + 1.0f);
+  }
+}
+
+/* A bias of a head as a function of the distance, in units of log 2. */
+struct Bias {
+  int32_t kind;
+  float a, p;
+};
+
+SPINDLE__DEVICE float bias_at(const Bias &b, float distance) {
+  if (b.kind == SPINDLE_BIAS_ALIBI) return -b.a * 1.44269504f * distance;
+  if (b.kind == SPINDLE_BIAS_KERPLE_LOG) return -b.p * prim::lg2_approx(fmaf(b.a, distance, 1.0f));
+  return -b.a * 1.44269504f * prim::ex2_approx(b.p * prim::lg2_approx(distance));
+}
+
+/* distance(c): |i - j| of column c. */
+template <int N, class Distance>
+SPINDLE__DEVICE void add_bias_row(float (&s)[N][4], int h, const Bias &bias, Distance distance) {
+  SPINDLE__UNROLL
+  for (int n = 0; n < N; ++n) {
+    const int c = 8 * n + 2 * (prim::lane() % 4);
+    s[n][2 * h] += bias_at(bias, distance(c));
+    s[n][2 * h + 1] += bias_at(bias, distance(c + 1));
+  }
+}
+
+}  // namespace spindle
+
+#endif
