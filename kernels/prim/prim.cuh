@@ -12,10 +12,15 @@
  *   math.cuh      approximations                   convert.cuh   bf16, f16, e4m3
  *   launch.cuh    (host) SPINDLE__LAUNCH
  *
- * sm_90 will add mbarrier.cuh, tma.cuh and wgmma.cuh. */
+ * and for sm_90a
+ *
+ *   mbarrier.cuh  barriers in shared memory        tma.cuh         bulk and tensor copies, fence_proxy_async
+ *   wgmma.cuh     products of a warpgroup          tensor_map.cuh  swizzles; (host) tensor maps
+ *   warpgroup.cuh elect_one, setmaxnreg */
 #ifndef SPINDLE_KERNELS_PRIM_PRIM_CUH
 #define SPINDLE_KERNELS_PRIM_PRIM_CUH
 
+#include <cuda.h>
 #include <cuda_runtime.h>
 #include <stdint.h>
 
@@ -28,6 +33,8 @@ struct f16 {
   uint16_t bits;
 };
 }  // namespace spindle
+
+#include "tensor_map.cuh"
 
 #ifdef SPINDLE_EMULATED
 #include "emulator/prim.h"
@@ -45,8 +52,12 @@ struct f16 {
 #include "launch.cuh"
 #include "math.cuh"
 #include "matrix.cuh"
+#include "mbarrier.cuh"
 #include "memory.cuh"
+#include "tma.cuh"
 #include "warp.cuh"
+#include "warpgroup.cuh"
+#include "wgmma.cuh"
 #endif
 
 #endif

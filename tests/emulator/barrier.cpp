@@ -11,15 +11,13 @@ static void begin(Block &block, Barrier &b, int threads) {
   b.threads = threads;
   std::fill(std::begin(b.waiting), std::end(b.waiting), 0u);
   std::fill(std::begin(b.site), std::end(b.site), Site{});
-  if (!block.shadow()) return;
-  std::fill(b.clock.begin(), b.clock.end(), 0u);
-  std::fill(b.fenced.begin(), b.fenced.end(), 0u);
+  if (block.shadow()) reset(block, b.moment);
 }
 
 static void open(Block &block, Barrier &b, const Fiber *last, bool waits) {
   for (int w = 0; w < block.warps; ++w) {
     for (uint32_t rest = b.waiting[w]; block.shadow() && rest; rest &= rest - 1) {
-      acquire(&block.fibers[(size_t)w * WARP + (size_t)__builtin_ctz(rest)], b.clock.data(), b.fenced.data());
+      acquire(&block.fibers[(size_t)w * WARP + (size_t)__builtin_ctz(rest)], b.moment);
     }
     wake(block, w, b.waiting[w] & ~(waits && w == last->warp ? 1u << last->lane : 0u));
   }
@@ -48,7 +46,7 @@ void barrier(int id, int threads, bool waits, const char *file, int line) {
            fiber->warp, id, earlier.line);
   }
   earlier = site;
-  if (block.shadow()) release(fiber, b.clock.data(), b.fenced.data());
+  if (block.shadow()) release(fiber, b.moment);
   if (waits) b.waiting[fiber->warp] |= 1u << fiber->lane;
   if (++b.arrived == b.threads) {
     open(block, b, fiber, waits);

@@ -95,12 +95,25 @@ uint32_t ballot(bool predicate, uint32_t mask, const char *file, int line) {
   return x.result;
 }
 
+// The same lane whenever the mask is the same; which one is the machine's to choose.
+static void execute_elect(Block &block, int, Rendezvous &r) {
+  const emulator_options &o = block.launch->options;
+  const int leader = o.order == EMULATOR_ASCENDING ? 0 : o.order == EMULATOR_DESCENDING ? 31 : (int)(o.seed % WARP);
+  for_lanes(r.mask, [&](int l) { ((Exchange *)r.argument[l])->result = l == leader; });
+}
+
+bool elect(const char *file, int line) {
+  Exchange x = {0, 0, 0};
+  rendezvous(execute_elect, ALL, &x, {file, line, nullptr});
+  return x.result != 0;
+}
+
 static void execute_sync(Block &block, int warp, Rendezvous &r) {
   if (!block.shadow()) return;
-  std::vector<uint32_t> clock((size_t)block.clock_width), fenced(clock);
+  reset(block, block.scratch);
   Fiber *lanes = &block.fibers[(size_t)warp * WARP];
-  for_lanes(r.mask, [&](int l) { release(lanes + l, clock.data(), fenced.data()); });
-  for_lanes(r.mask, [&](int l) { acquire(lanes + l, clock.data(), fenced.data()); });
+  for_lanes(r.mask, [&](int l) { release(lanes + l, block.scratch); });
+  for_lanes(r.mask, [&](int l) { acquire(lanes + l, block.scratch); });
 }
 
 void sync_warp(uint32_t mask, const char *file, int line) { rendezvous(execute_sync, mask, nullptr, {file, line, nullptr}); }

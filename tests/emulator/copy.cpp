@@ -15,7 +15,7 @@ static void land(Block &block, Copy &c) {
   memset(block.arena + c.to + c.from_bytes, 0, (size_t)(c.bytes - c.from_bytes));
 }
 
-static bool eager(Block &block) {
+bool eager(Block &block) {
   const int when = block.launch->options.copies;
   return when == EMULATOR_EAGER || (when == EMULATOR_RANDOM && (block.draw() & 1));
 }
@@ -32,7 +32,7 @@ void copy(uint32_t to, const void *from, int bytes, int from_bytes, const char *
   if (from_bytes && !global_valid(fiber, from, (size_t)from_bytes, (size_t)bytes, site, "cp_async")) return;
   if (from_bytes) global_read(fiber, from, (size_t)from_bytes, site, "cp_async");
   if (block.launch->options.count_accesses) count_access(fiber, to, bytes, site);
-  shared_write(fiber, to, (uint32_t)bytes, site, "cp_async", true);
+  shared_write(fiber, to, (uint32_t)bytes, site, "cp_async", Write::COPY);
   Copy c = {to, (const char *)from, bytes, from_bytes, false, site};
   if (eager(block)) land(block, c);
   fiber->copies.push_back(c);

@@ -4,8 +4,10 @@
 //   schedule    picks threads, runs blocks and grids   shadow    who wrote and read shared memory, vector clocks
 //   collective  rendezvous of a warp, votes, shuffles  global    device memory: bounds, races between blocks
 //   matrix      ldmatrix, mma                          counters  bank conflicts
-//   barrier     sync_block, bar_sync, bar_arrive       runtime, stream   the CUDA runtime's calls
+//   barrier     sync_block, bar_sync, bar_arrive       runtime, stream, driver   CUDA's calls
 //   copy        cp.async                               hooks     plain loads and stores of the check build
+//   mbarrier    mbarriers and their waiters            bulk      TMA: bulk copies
+//   wgmma       products of a warpgroup                registers setmaxnreg
 //
 // One OS thread runs one block at a time; the threads of a block are contexts that switch only inside primitives. So nothing here
 // is shared between OS threads but what says so.
@@ -16,11 +18,14 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
 #include "context.h"
 #include "emulator.h"
+#include "tensor_map.h"
 #include "vector_types.h"
 
 namespace emulator {
@@ -35,6 +40,7 @@ struct Site {
 };
 
 constexpr int WARP = 32, MAX_WARPS = 32, MAX_BARRIERS = 16;
+constexpr int WARPGROUP = 128, MAX_ACTORS = 32;
 constexpr uint32_t ALL = 0xffffffffu;
 
 // An asynchronous copy on its way.
@@ -46,6 +52,22 @@ struct Copy {
   Site site;
 };
 
+// A bulk copy, of a box of a tensor (rank > 0) or of bytes in a row.
+struct BulkCopy {
+  uint32_t shared, bytes;
+  char *global;
+  int rank, at[5];
+  TensorMap map;
+  uint32_t barrier;  // of a load
+  bool done;
+  Site site;
+};
+
+// What a thread knows of the others: see shadow.h. Each has Block::clock_width entries.
+struct Moment {
+  std::vector<uint32_t> clock, fenced, proxied;
+};
+
 struct Fiber {
   Context context;
   Block *block = nullptr;
@@ -53,11 +75,16 @@ struct Fiber {
   bool done = false;
   const char *waits_for = nullptr;  // for the deadlock report, with waits_at
   Site waits_at{};
-  uint32_t *clock = nullptr;   // [Block::clock_width]: see shadow.h
-  uint32_t *fenced = nullptr;  // the part of clock that fence_device has made visible to other blocks
+  uint32_t *clock = nullptr;    // [Block::clock_width]: see shadow.h
+  uint32_t *fenced = nullptr;   // the part of clock that fence_device has made visible to other blocks
+  uint32_t *proxied = nullptr;  // the part that fence_proxy_async has made visible to the async proxy
   std::vector<Copy> copies;
   std::vector<size_t> groups;  // ends of committed groups in copies
   size_t next_copy = 0, next_group = 0;
+  std::vector<BulkCopy> stores;      // the same for bulk stores
+  std::vector<size_t> store_groups;  // later than those waited for
+  size_t next_store = 0, next_store_group = 0;
+  uint32_t waits_barrier = 0, waits_parity = 0;  // the mbarrier that it waits for, for the deadlock report
 };
 
 // Lanes that have arrived at a collective.
@@ -71,22 +98,41 @@ struct Rendezvous {
 struct Warp {
   Rendezvous at[4];           // concurrent ones have disjoint masks
   uint32_t collective_clock;  // counts reads of the warp as one
+  int registers, wanted;      // a thread; wanted: by a setmaxnreg_inc that waits
+  uint32_t waiting;           // lanes, in it
+  Site registers_site;        // of the last setmaxnreg
 };
 
 struct Barrier {
   int threads, arrived;
   uint32_t waiting[MAX_WARPS];
   Site site[MAX_WARPS];
-  std::vector<uint32_t> clock, fenced;  // joined from those who arrived
+  Moment moment;  // joined from those who arrived
+};
+
+struct Mbarrier {
+  uint32_t arrivals, pending, phase;
+  int32_t bytes;                // announced and not landed
+  bool fenced;                  // bulk copies see its mbarrier_init
+  int actor;                    // stands for the copies that land here, in clocks; -1: none yet
+  uint32_t waiting[MAX_WARPS];  // for the current phase to end
+  Moment arrived, ended;        // of all arrivals so far, and of those up to the last phase that ended
 };
 
 // Shared memory has two bytes a cell.
 struct Cell {
-  uint32_t clock;  // of the writer when it wrote
-  uint16_t writer;
-  uint8_t written, pending;
+  uint32_t clock;   // of the writer when it wrote
+  uint16_t writer;  // a thread, or what stands for bulk copies
+  uint16_t flags;
 };
-constexpr uint32_t CELL = 2;
+enum CellFlag : uint16_t {
+  CELL_WRITTEN = 1,
+  CELL_GENERIC = 2,   // through the generic proxy
+  CELL_COPYING = 4,   // by a cp_async that nobody has waited for
+  CELL_BULK = 8,      // by a bulk copy that has not landed
+  CELL_MBARRIER = 16  // holds one
+};
+constexpr uint32_t CELL = 2, CHUNK = 16;
 constexpr uint32_t ARENA_BYTES = 256 * 1024;
 
 struct Launch {
@@ -120,6 +166,8 @@ struct Accesses {
 // Visible history of other blocks: per block the clock it has released. See global.cpp.
 using History = std::map<uint32_t, std::vector<uint32_t>>;
 
+struct Warpgroup;  // wgmma.cpp
+
 struct Block {
   const Launch *launch = nullptr;
   int threads = 0, warps = 0, live = 0;
@@ -138,10 +186,19 @@ struct Block {
   uint32_t shared_begin = 0, shared_end = 0;
   Cell *cells = nullptr;      // [ARENA_BYTES / CELL]
   uint32_t *reads = nullptr;  // [ARENA_BYTES / CELL][warps]: the last read of each warp
-  int clock_width = 0;
-  std::vector<uint32_t> clocks;  // of all fibers
-  bool fences = false;           // somebody has called fence_device
+  std::vector<uint8_t> in_flight = std::vector<uint8_t>(ARENA_BYTES / CHUNK);  // background reads of a chunk under way
+  int clock_width = 0;                                                         // threads, warps, actors
+  std::vector<uint32_t> clocks;                                                // of all fibers
+  bool fences = false, proxy_fences = false;  // somebody has called fence_device, fence_proxy_async
+  Moment scratch;
   History history;
+
+  std::map<uint32_t, Mbarrier> mbarriers;  // by address
+  std::vector<uint32_t> actor_clock;       // [MAX_ACTORS]
+  int actors = 0;
+  std::vector<BulkCopy> loads;                           // under way
+  std::shared_ptr<Warpgroup> warpgroups[MAX_WARPS / 4];  // of those that have used wgmma
+  int free_registers = 0;                                // given up and not taken, a thread of a warp
 
   Counters counters;
   std::map<std::tuple<const void *, int, int>, Accesses> accesses;  // by place and warp
@@ -175,10 +232,29 @@ void wake(Block &block, int warp, uint32_t lanes);
 void rendezvous(void (*execute)(Block &, int, Rendezvous &), uint32_t mask, void *argument, Site site);
 
 // copy.cpp
+bool eager(Block &block);          // does this asynchronous work land at once?
 void finish_copies(Fiber *fiber);  // at a thread's end
 
+// mbarrier.cpp
+void complete_load(Block &block, const BulkCopy &copy);  // the bytes are there
+void check_bulk_barrier(Fiber *fiber, uint32_t address, Site site);
+std::string describe_mbarrier(const Block &block, uint32_t address);
+
+// bulk.cpp
+bool land_load(Block &block);  // one of those under way; false: none
+void finish_stores(Fiber *fiber);
+void finish_loads(Block &block);  // at a block's end
+
+// wgmma.cpp
+void finish_wgmma(Fiber *fiber);  // at a thread's end
+
+// registers.cpp
+void reset_registers(Block &block);
+void finish_registers(Block &block);
+
 // counters.cpp
-void count_matrix_rows(Block &block, const uint32_t *rows, Site site);  // 8 rows of ldmatrix
+void count_matrix_rows(Block &block, const uint32_t *rows, Site site);  // 8 rows of 16 bytes
+void count_instruction(Block &block, Site site, uint32_t contiguous_bytes = 0);
 void count_access(Fiber *fiber, uint32_t address, int bytes, Site site);
 void count_rest(Block &block);
 

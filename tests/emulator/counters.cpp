@@ -21,6 +21,14 @@ void count_matrix_rows(Block &block, const uint32_t *rows, Site site) {
   c.ideal += 1;
 }
 
+void count_instruction(Block &block, Site site, uint32_t contiguous_bytes) {
+  emulator_counters &c = counters_at(block, site);
+  ++c.instructions;
+  c.bytes += contiguous_bytes;
+  c.wavefronts += (contiguous_bytes + 127) / 128;
+  c.ideal += (contiguous_bytes + 127) / 128;
+}
+
 // Wavefronts of the lanes [from, to): the largest number of distinct words that one bank is asked for.
 static uint64_t wavefronts(const Access &access, int from, int to) {
   std::vector<uint32_t> words[32];

@@ -43,9 +43,15 @@ enum emulator_kind {
   EMULATOR_READ_AFTER_WRITE, /* the three races of shared memory: no barrier in between */
   EMULATOR_WRITE_AFTER_READ,
   EMULATOR_WRITE_AFTER_WRITE,
-  EMULATOR_GLOBAL_RACE, /* global memory, between threads or blocks of a launch, or an nc load of what the launch writes */
-  EMULATOR_UNFINISHED,  /* a thread ends with copies it has not waited for */
-  EMULATOR_BAD_LAUNCH,  /* grid, block or shared memory that a device refuses */
+  EMULATOR_GLOBAL_RACE,   /* global memory, between threads or blocks of a launch, or an nc load of what the launch writes */
+  EMULATOR_UNFINISHED,    /* a thread ends with copies or products it has not waited for */
+  EMULATOR_BAD_LAUNCH,    /* grid, block or shared memory that a device refuses */
+  EMULATOR_BAD_MBARRIER,  /* not initialised, too many arrivals or bytes, its words touched */
+  EMULATOR_PROXY,         /* the async proxy meets what threads wrote, and nobody called fence_proxy_async */
+  EMULATOR_IN_FLIGHT,     /* changes shared memory or registers that a wgmma or bulk store not waited for still uses */
+  EMULATOR_BAD_COPY,      /* bulk copies: tensor map, rank, size */
+  EMULATOR_BAD_WGMMA,     /* descriptors, a missing wgmma_fence, warps that disagree */
+  EMULATOR_BAD_REGISTERS, /* setmaxnreg */
   EMULATOR_KINDS
 };
 const char *emulator_kind_name(int kind);
@@ -65,7 +71,7 @@ void emulator_forget(void); /* findings and counters */
 
 /* Traffic of one source line with shared memory, or of all. A wavefront is one pass over the 32 banks. */
 typedef struct emulator_counters {
-  uint64_t instructions; /* of a warp */
+  uint64_t instructions; /* of a warp; of a warpgroup for wgmma, of a thread for bulk copies */
   uint64_t bytes;
   uint64_t wavefronts;
   uint64_t ideal; /* wavefronts without bank conflicts */
@@ -74,7 +80,7 @@ emulator_counters emulator_counters_of(const char *file, int line); /* file: the
 
 /* Work since the last emulator_forget. */
 typedef struct emulator_work {
-  uint64_t launches, blocks, switches, collectives, mma, plain_accesses;
+  uint64_t launches, blocks, switches, collectives, mma, wgmma, bulk_bytes, plain_accesses;
   double seconds;
 } emulator_work;
 emulator_work emulator_work_done(void);

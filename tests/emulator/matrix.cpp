@@ -3,6 +3,7 @@
 
 #include "core.h"
 #include "formats.h"
+#include "multiply.h"
 #include "prim_runtime.h"
 #include "shadow.h"
 
@@ -63,26 +64,6 @@ struct Multiply {
   int each;
 };
 
-// D[16][n] += A[16][16] B[16][n], each element in the order of k, whatever n is.
-#define MULTIPLY                                                                 \
-  for (int row = 0; row < 16; ++row) {                                           \
-    float *__restrict to = d + row * n;                                          \
-    for (int k = 0; k < 16; ++k) {                                               \
-      const float x = a[row * 16 + k];                                           \
-      const float *__restrict from = b + k * n;                                  \
-      for (int column = 0; column < n; ++column) to[column] += x * from[column]; \
-    }                                                                            \
-  }
-static void multiply_any(float *d, const float *a, const float *b, int n) { MULTIPLY }
-#ifdef __x86_64__
-__attribute__((target("avx2,fma"))) static void multiply_avx2(float *d, const float *a, const float *b, int n) { MULTIPLY }
-static bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
-#else
-static void multiply_avx2(float *, const float *, const float *, int) {}
-static bool has_avx2() { return false; }
-#endif
-#undef MULTIPLY
-
 template <bool Bf16>
 static void widen(uint32_t two, float *first, float *second) {
   *first = Bf16 ? bf16_to_float((uint16_t)two) : f16_to_float((uint16_t)two);
@@ -115,11 +96,10 @@ static void scatter(const Multiply &x, int lane, const float *d) {
 
 template <bool Bf16>
 static void execute_mma(Block &block, int, Rendezvous &at) {
-  static const bool avx2 = has_avx2();
   alignas(32) float a[16 * 16], b[16 * 8 * MAX_EACH], d[16 * 8 * MAX_EACH];
   const int each = ((Multiply *)at.argument[0])->each;
   for (int l = 0; l < WARP; ++l) gather<Bf16>(*(Multiply *)at.argument[l], l, a, b, d);
-  (avx2 ? multiply_avx2 : multiply_any)(d, a, b, 8 * each);
+  multiply(d, a, b, 16, 8 * each, 16);
   for (int l = 0; l < WARP; ++l) scatter(*(Multiply *)at.argument[l], l, d);
   block.work.mma += (uint64_t)each;
 }

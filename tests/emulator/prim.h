@@ -154,6 +154,100 @@ void mma_each(float (&d)[N][4], const uint32_t (&a)[4], const uint32_t (&b)[N][2
   emulator::mma(d[0], a, b[0], N, std::is_same_v<T, bf16>, file, line);
 }
 
+// mbarrier.cuh
+inline void mbarrier_init(uint32_t barrier, uint32_t arrivals, EMULATOR_HERE) {
+  emulator::mbarrier_init(barrier, arrivals, file, line);
+}
+inline void fence_mbarrier_init() { emulator::fence_mbarrier_init(); }
+inline void mbarrier_arrive(uint32_t barrier, EMULATOR_HERE) { emulator::mbarrier_arrive(barrier, 0, file, line); }
+inline void mbarrier_arrive_expect_tx(uint32_t barrier, uint32_t bytes, EMULATOR_HERE) {
+  emulator::mbarrier_arrive(barrier, bytes, file, line);
+}
+inline void mbarrier_wait(uint32_t barrier, uint32_t parity, EMULATOR_HERE) {
+  emulator::mbarrier_wait(barrier, parity, file, line);
+}
+
+// warpgroup.cuh
+inline bool elect_one(EMULATOR_HERE) { return emulator::elect(file, line); }
+template <int Registers>
+void setmaxnreg_dec(EMULATOR_HERE) {
+  static_assert(Registers % 8 == 0 && Registers >= 24 && Registers <= 256, "setmaxnreg");
+  emulator::set_registers(Registers, false, file, line);
+}
+template <int Registers>
+void setmaxnreg_inc(EMULATOR_HERE) {
+  static_assert(Registers % 8 == 0 && Registers >= 24 && Registers <= 256, "setmaxnreg");
+  emulator::set_registers(Registers, true, file, line);
+}
+
+// tma.cuh
+inline void fence_proxy_async() { emulator::fence_proxy_async(); }
+inline void prefetch_tensor_map(const CUtensorMap &map, EMULATOR_HERE) { emulator::prefetch_tensor_map(&map, file, line); }
+template <int Rank>
+void tma_load(uint32_t to, const CUtensorMap &map, const int (&at)[Rank], uint32_t barrier, EMULATOR_HERE) {
+  static_assert(Rank >= 1 && Rank <= 5, "dimensions of a tensor map");
+  emulator::tensor_load(to, &map, Rank, at, barrier, file, line);
+}
+template <int Rank>
+void tma_store(const CUtensorMap &map, const int (&at)[Rank], uint32_t from, EMULATOR_HERE) {
+  static_assert(Rank >= 1 && Rank <= 5, "dimensions of a tensor map");
+  emulator::tensor_store(&map, Rank, at, from, file, line);
+}
+inline void bulk_load(uint32_t to, const void *from, uint32_t bytes, uint32_t barrier, EMULATOR_HERE) {
+  emulator::bulk_load(to, from, bytes, barrier, file, line);
+}
+inline void bulk_store(void *to, uint32_t from, uint32_t bytes, EMULATOR_HERE) {
+  emulator::bulk_store(to, from, bytes, file, line);
+}
+inline void bulk_commit() { emulator::commit_stores(); }
+template <int Pending>
+void bulk_wait() {
+  emulator::wait_stores(Pending);
+}
+template <int Pending>
+void bulk_wait_read() {
+  emulator::wait_stores(Pending);
+}
+
+// wgmma.cuh
+enum Major { K_MAJOR = 0, MN_MAJOR = 1 };
+template <Swizzle S, uint32_t Leading, uint32_t Stride>
+uint64_t matrix_descriptor(uint32_t address) {
+  static_assert(Leading % 16 == 0 && Leading < 1u << 18 && Stride % 16 == 0 && Stride < 1u << 18,
+                "fields of 14 bits, in units of 16");
+  return (address & 0x3ffff) >> 4 | (uint64_t)(Leading >> 4) << 16 | (uint64_t)(Stride >> 4) << 32 | (uint64_t)S << 62;
+}
+inline uint64_t advance_descriptor(uint64_t descriptor, uint32_t bytes) { return descriptor + (bytes >> 4); }
+template <class... Arrays>
+void wgmma_fence(Arrays &...) {
+  emulator::wgmma_fence();
+}
+inline void wgmma_commit() { emulator::wgmma_commit(); }
+template <int Pending>
+void wgmma_wait(EMULATOR_HERE) {
+  emulator::wgmma_wait(Pending, file, line);
+}
+template <int Pending, class X>
+void wgmma_wait(X &, EMULATOR_HERE) {
+  emulator::wgmma_wait(Pending, file, line);
+}
+template <int Pending, class X, class Y>
+void wgmma_wait(X &, Y &, EMULATOR_HERE) {
+  emulator::wgmma_wait(Pending, file, line);
+}
+template <class T>
+constexpr emulator::Element element = std::is_same_v<T, bf16> ? emulator::Element::BF16 : emulator::Element::F16;
+template <class T, Major B = K_MAJOR, int Blocks>
+void wgmma(float (&d)[Blocks][4], uint64_t a, uint64_t b, bool accumulate, EMULATOR_HERE) {
+  static_assert((std::is_same_v<T, bf16> || std::is_same_v<T, f16>)&&Blocks <= 32, "see wgmma.cuh");
+  emulator::wgmma({d[0], 8 * Blocks, nullptr, a, b, accumulate, B == MN_MAJOR, element<T>}, file, line);
+}
+template <class T, Major B = K_MAJOR, int Blocks>
+void wgmma(float (&d)[Blocks][4], const uint32_t (&a)[4], uint64_t b, bool accumulate, EMULATOR_HERE) {
+  static_assert((std::is_same_v<T, bf16> || std::is_same_v<T, f16>)&&Blocks <= 32, "see wgmma.cuh");
+  emulator::wgmma({d[0], 8 * Blocks, a, 0, b, accumulate, B == MN_MAJOR, element<T>}, file, line);
+}
+
 // math.cuh. Better than the hardware's approximations, within whose errors the tests' tolerances lie.
 inline float ex2_approx(float x) { return emulator::flush(exp2f(emulator::flush(x))); }
 inline float lg2_approx(float x) { return log2f(emulator::flush(x)); }

@@ -25,6 +25,7 @@ void sync_warp(uint32_t mask, const char *file, int line);
 // votes and shuffles
 uint32_t shuffle(uint32_t value, int from, uint32_t mask, const char *file, int line);
 uint32_t ballot(bool predicate, uint32_t mask, const char *file, int line);
+bool elect(const char *file, int line);
 
 // memory
 void load_shared(uint32_t address, void *to, uint32_t bytes, const char *file, int line);
@@ -44,6 +45,39 @@ void wait_copies(int pending);  // -1: all, committed or not
 // matrices: `each` matrices of `count` registers from each row address; d += a b[i]
 void ldmatrix(uint32_t *r, const uint32_t *rows, int each, int count, bool trans, const char *file, int line);
 void mma(float *d, const uint32_t *a, const uint32_t *b, int each, bool is_bf16, const char *file, int line);
+
+// mbarriers
+void mbarrier_init(uint32_t barrier, uint32_t arrivals, const char *file, int line);
+void fence_mbarrier_init();
+void mbarrier_arrive(uint32_t barrier, uint32_t bytes, const char *file, int line);
+void mbarrier_wait(uint32_t barrier, uint32_t parity, const char *file, int line);
+
+// bulk copies
+void fence_proxy_async();
+void prefetch_tensor_map(const void *map, const char *file, int line);
+void tensor_load(uint32_t to, const void *map, int rank, const int *at, uint32_t barrier, const char *file, int line);
+void tensor_store(const void *map, int rank, const int *at, uint32_t from, const char *file, int line);
+void bulk_load(uint32_t to, const void *from, uint32_t bytes, uint32_t barrier, const char *file, int line);
+void bulk_store(void *to, uint32_t from, uint32_t bytes, const char *file, int line);
+void commit_stores();
+void wait_stores(int pending);
+
+// wgmma
+enum class Element { BF16, F16 };
+struct WgmmaCall {
+  float *d;  // [columns / 8][4]
+  int columns;
+  const uint32_t *a;  // [4], or null: a_descriptor
+  uint64_t a_descriptor, b_descriptor;
+  bool accumulate, b_mn_major;
+  Element element;
+};
+void wgmma_fence();
+void wgmma(const WgmmaCall &call, const char *file, int line);
+void wgmma_commit();
+void wgmma_wait(int pending, const char *file, int line);
+
+void set_registers(int registers, bool up, const char *file, int line);
 
 // Runs the body as every thread of the grid, in stream order. `kernel` identifies it.
 cudaError_t enqueue_launch(const void *kernel, dim3 grid, int threads, size_t shared_bytes, cudaStream_t stream,

@@ -96,6 +96,8 @@ void add_results(const Block &block, double seconds) {
   work.switches += block.work.switches;
   work.collectives += block.work.collectives;
   work.mma += block.work.mma;
+  work.wgmma += block.work.wgmma;
+  work.bulk_bytes += block.work.bulk_bytes;
   work.plain_accesses += block.work.plain_accesses;
   work.seconds += seconds;
   work.launches += seconds > 0;
@@ -166,7 +168,13 @@ const char *emulator_kind_name(int kind) {
                                       "write after write race",
                                       "global memory race",
                                       "unfinished copy",
-                                      "bad launch"};
+                                      "bad launch",
+                                      "bad mbarrier",
+                                      "missing proxy fence",
+                                      "overwritten in flight",
+                                      "bad bulk copy",
+                                      "bad wgmma",
+                                      "bad setmaxnreg"};
   static_assert(sizeof names / sizeof *names == EMULATOR_KINDS, "a name a kind");
   return kind >= 0 && kind < EMULATOR_KINDS ? names[kind] : "?";
 }

@@ -16,7 +16,11 @@ foreach(file ${kernels})
 endforeach()
 
 # Every primitive has a conformance kernel.
-file(READ ${CMAKE_CURRENT_LIST_DIR}/conformance.cuh conformance)
+file(GLOB files ${CMAKE_CURRENT_LIST_DIR}/conformance*.cuh)
+foreach(file ${files})
+  file(READ ${file} text)
+  string(APPEND conformance "${text}")
+endforeach()
 file(GLOB primitives ${SOURCE}/kernels/prim/*.cuh)
 foreach(file ${primitives})
   file(STRINGS ${file} lines REGEX "SPINDLE__DEVICE [A-Za-z0-9_]+ [&*]?[a-z0-9_]+(<[A-Za-z0-9_]+>)?\\(")

@@ -74,7 +74,11 @@ static void report_deadlock(const Block &block) {
     if (f.done || f.thread >= block.threads) continue;
     if (!first.file) first = f.waits_at;
     const std::string where = f.waits_at.file ? base_name(f.waits_at.file) : "?";
-    ++sites[std::string(f.waits_for ? f.waits_for : "?") + " at " + where + ":" + std::to_string(f.waits_at.line)];
+    std::string site = std::string(f.waits_for ? f.waits_for : "?") + " at " + where + ":" + std::to_string(f.waits_at.line);
+    if (f.waits_barrier) {
+      site += " for parity " + std::to_string(f.waits_parity) + " (" + describe_mbarrier(block, f.waits_barrier) + ")";
+    }
+    ++sites[site];
   }
   std::string list;
   for (const auto &s : sites) list += "; " + std::to_string(s.second) + " in " + s.first;
@@ -87,11 +91,20 @@ static void report_deadlock(const Block &block) {
   stop_block(fiber);  // nothing that owns memory may be on the stack here
 }
 
+// Who runs when `fiber` does not: if nobody can, bulk loads land until somebody can.
+static Fiber *next_or_land(Fiber *fiber) {
+  Block &block = *fiber->block;
+  Fiber *next = next_fiber(block, fiber->warp, fiber->lane);
+  while (!next && land_load(block)) next = next_fiber(block, fiber->warp, fiber->lane);
+  return next;
+}
+
 void suspend(Fiber *fiber, const char *what, Site site) {
   fiber->waits_for = what;
   fiber->waits_at = site;
   Block &block = *fiber->block;
-  Fiber *next = next_fiber(block, fiber->warp, fiber->lane);
+  if (block.launch->options.copies == EMULATOR_RANDOM && !block.loads.empty() && !(block.draw() & 3)) land_load(block);
+  Fiber *next = next_or_land(fiber);
   if (!next) deadlock(fiber);
   if (next == fiber) return;
   ++block.work.switches;
@@ -105,8 +118,10 @@ static void fiber_main() {
   Block &block = *fiber->block;
   (*block.launch->body)();
   finish_copies(fiber);
+  finish_stores(fiber);
+  finish_wgmma(fiber);
   fiber->done = true;
-  Fiber *next = --block.live ? next_fiber(block, fiber->warp, fiber->lane) : nullptr;
+  Fiber *next = --block.live ? next_or_land(fiber) : nullptr;
   if (block.live && !next) deadlock(fiber);
   current = next;
   context_switch(&fiber->context, next ? &next->context : &block.home, true);
@@ -199,10 +214,14 @@ void Worker::prepare(const Launch &launch, uint32_t number) {
   block.number = number;
   block.index = dim3(number % launch.grid.x, number / launch.grid.x % launch.grid.y, number / launch.grid.x / launch.grid.y);
   block.random = (launch.options.seed * 1000003 + number) * 0x9E3779B97F4A7C15u | 1;
-  block.stopped = block.fences = false;
+  block.stopped = block.fences = block.proxy_fences = false;
   block.history.clear();
   block.accesses.clear();
-  memset(block.warp, 0, sizeof block.warp);
+  block.mbarriers.clear();
+  block.loads.clear();
+  for (std::shared_ptr<Warpgroup> &group : block.warpgroups) group.reset();
+  std::fill(std::begin(block.warp), std::end(block.warp), Warp{});
+  reset_registers(block);
 
   // At the end of the arena, so that what runs over meets the guard.
   block.shared_begin = ARENA_BYTES - (uint32_t)((launch.shared_bytes + 1023) / 1024 * 1024);
@@ -228,9 +247,13 @@ void Worker::prepare(const Launch &launch, uint32_t number) {
     f.warp = t / WARP;
     f.done = false;
     f.waits_for = nullptr;
+    f.waits_barrier = 0;
     f.copies.clear();
     f.groups.clear();
     f.next_copy = f.next_group = 0;
+    f.stores.clear();
+    f.store_groups.clear();
+    f.next_store = f.next_store_group = 0;
     context_start(&f.context, fiber_main);
   }
   block.ready_warps = 0;
@@ -248,7 +271,11 @@ void Worker::run() {
     context_switch(&block.home, &current->context, false);
   }
   current = nullptr;
-  if (!block.stopped) count_rest(block);
+  if (!block.stopped) {
+    finish_loads(block);
+    finish_registers(block);
+    count_rest(block);
+  }
   ++block.work.blocks;
 }
 

@@ -1,0 +1,342 @@
+// wgmma. Threads deposit their part of a product and go on; it is carried out when all 128 have (eager) or when one waits for it
+// (late). Until a thread has waited its accumulators hold a pattern, nobody may write the operands in shared memory, and its
+// fragments of A must stay as they are.
+#include <cstring>
+#include <deque>
+
+#include "core.h"
+#include "formats.h"
+#include "multiply.h"
+#include "prim_runtime.h"
+#include "shadow.h"
+
+namespace emulator {
+
+constexpr int ROWS = 64, DEPTH = 16, MAX_COLUMNS = 256, WARPS = WARPGROUP / WARP;
+constexpr uint32_t IN_FLIGHT = 0x7fc5c5c5;  // NaN
+
+// ---- Operands in shared memory ----------------------------------------------------------------------------------------
+
+// The fields of a matrix descriptor.
+struct Operand {
+  uint32_t start, leading, stride, base_offset, span;
+  bool mn_major;
+};
+
+static Operand decode(uint64_t descriptor, bool mn_major) {
+  static const uint32_t spans[] = {16, 128, 64, 32};
+  const auto field = [&](int bit) { return (uint32_t)(descriptor >> bit & 0x3fff) << 4; };
+  return {field(0), field(16), field(32), (uint32_t)(descriptor >> 49 & 7), spans[descriptor >> 62], mn_major};
+}
+
+// Address of a chunk: K-major, 8 elements k = 8 half... of row or column `line`; MN-major, columns 8 block... of row k = `line`.
+static uint32_t chunk_address(const Operand &o, int line, int block) {
+  const uint32_t i = (uint32_t)line, j = (uint32_t)block, across = o.span / CHUNK;  // chunks next to each other
+  uint32_t offset = i / 8 * o.stride + i % 8 * o.span;
+  if (o.span == CHUNK) {
+    offset = i % 8 * CHUNK + (o.mn_major ? i / 8 * o.leading + j * o.stride : i / 8 * o.stride + j * o.leading);
+  } else {
+    offset += o.mn_major ? j / across * o.leading + j % across * CHUNK : j * CHUNK;
+  }
+  return swizzled_address((o.start + offset) & (ARENA_BYTES - 1), o.span);
+}
+
+// Calls f(address, line, block) for every chunk of lines [first, last) of A (K-major), or of all of B.
+template <class F>
+static void for_chunks(const Operand &o, int first, int last, F f) {
+  const int lines = o.mn_major ? DEPTH : last, blocks = o.mn_major ? last / 8 : DEPTH / 8;
+  for (int line = o.mn_major ? 0 : first; line < lines; ++line) {
+    for (int block = 0; block < blocks; ++block) f(chunk_address(o, line, block), line, block);
+  }
+}
+
+// ---- Products ---------------------------------------------------------------------------------------------------------
+
+// Accumulators of a warpgroup that are in flight.
+struct Tile {
+  int columns;
+  uint64_t first;        // product
+  std::vector<float> d;  // [64][columns]
+};
+
+struct Product {
+  WgmmaCall call;
+  Operand a, b;
+  Site site;
+  std::shared_ptr<Tile> tile;
+  uint32_t a_fragments[WARPGROUP][4];
+  int arrived, retired;  // threads
+  bool done;
+  uint32_t checked, read[WARPS];  // warps that have checked their operands; their reads, once waited for
+  int held;                       // warps that have not waited
+};
+
+struct InFlight {
+  float *d;
+  uint64_t last;  // product
+  std::shared_ptr<Tile> tile;
+};
+
+struct Member {
+  uint64_t issued = 0, retired = 0;
+  bool fenced = false;
+  std::vector<uint64_t> groups;  // ends of committed ones not waited for, in products
+  std::vector<InFlight> accumulators;
+  std::vector<const uint32_t *> fragments;  // of products [retired, issued)
+};
+
+struct Warpgroup {
+  std::deque<std::unique_ptr<Product>> products;
+  uint64_t base = 0;  // number of products[0]
+  Member member[WARPGROUP];
+  uint32_t waiting[WARPS] = {};
+};
+
+static Warpgroup &group_of(Fiber *fiber) {
+  std::shared_ptr<Warpgroup> &group = fiber->block->warpgroups[fiber->thread / WARPGROUP];
+  if (!group) group = std::make_shared<Warpgroup>();
+  return *group;
+}
+static Member &member_of(Fiber *fiber) { return group_of(fiber).member[fiber->thread % WARPGROUP]; }
+
+static int row_of(int t, int i) { return t / WARP * 16 + t % WARP / 4 + (i >> 1 & 1) * 8; }
+static int column_of(int t, int i) { return i / 4 * 8 + t % 4 * 2 + (i & 1); }
+
+static float widen(uint16_t bits, Element element) { return element == Element::BF16 ? bf16_to_float(bits) : f16_to_float(bits); }
+
+static void load_operands(const Block &block, const Product &p, float *a, float *b) {
+  const Element element = p.call.element;
+  uint16_t chunk[8];
+  if (p.call.a) {
+    for (int t = 0; t < WARPGROUP; ++t) {
+      for (int i = 0; i < 4; ++i) {
+        float *to = a + (t / WARP * 16 + t % WARP / 4 + (i & 1) * 8) * DEPTH + t % 4 * 2 + (i >> 1) * 8;
+        to[0] = widen((uint16_t)p.a_fragments[t][i], element);
+        to[1] = widen((uint16_t)(p.a_fragments[t][i] >> 16), element);
+      }
+    }
+  } else {
+    for_chunks(p.a, 0, ROWS, [&](uint32_t address, int line, int half) {
+      memcpy(chunk, block.arena + address, CHUNK);
+      for (int e = 0; e < 8; ++e) a[line * DEPTH + 8 * half + e] = widen(chunk[e], element);
+    });
+  }
+  const int n = p.call.columns;
+  for_chunks(p.b, 0, n, [&](uint32_t address, int line, int j) {
+    memcpy(chunk, block.arena + address, CHUNK);
+    for (int e = 0; e < 8; ++e) b[p.b.mn_major ? line * n + 8 * j + e : (8 * j + e) * n + line] = widen(chunk[e], element);
+  });
+}
+
+static void execute(Block &block, Product &p) {
+  if (p.done) return;
+  p.done = true;
+  alignas(32) float a[ROWS * DEPTH], b[DEPTH * MAX_COLUMNS];
+  load_operands(block, p, a, b);
+  float *d = p.tile->d.data();
+  if (!p.call.accumulate) std::fill(p.tile->d.begin(), p.tile->d.end(), 0.0f);
+  multiply(d, a, b, ROWS, p.call.columns, DEPTH);
+  ++block.work.wgmma;
+}
+
+// ---- Issue ------------------------------------------------------------------------------------------------------------
+
+static void count_operand(Block &block, const Operand &o, int lines, Site site) {
+  const int last = o.mn_major ? DEPTH : lines, blocks = o.mn_major ? lines / 8 : DEPTH / 8;
+  for (int line = 0; line < last; line += 8) {
+    for (int j = 0; j < blocks; ++j) {
+      uint32_t rows[8];
+      for (int r = 0; r < 8; ++r) rows[r] = chunk_address(o, line + r, j);
+      count_matrix_rows(block, rows, site);
+    }
+  }
+}
+
+// A swizzle counts address bits from the start of a pattern, which spans 8 rows.
+static void check_descriptor(const Operand &o, const char *name, Site site) {
+  if (o.base_offset) report(EMULATOR_BAD_WGMMA, site, "descriptor of %s: base offset %u is not modelled", name, o.base_offset);
+  if (o.span != CHUNK && (o.start & (8 * o.span - 1) & ~(o.span - 1))) {
+    report(EMULATOR_BAD_WGMMA, site, "descriptor of %s: address %u does not lie in the first row of a pattern of %u bytes", name,
+           o.start, 8 * o.span);
+  }
+}
+
+static void hold(Block &block, const Product &p, int change) {
+  const auto one = [&](uint32_t address, int, int) { shared_hold(block, address, CHUNK, change); };
+  if (!p.call.a) for_chunks(p.a, 0, ROWS, one);
+  for_chunks(p.b, 0, p.call.columns, one);
+}
+
+// Every chunk of B and the rows of A that this warp needs, whether it can be read now.
+static void check_operands(Fiber *fiber, Product &p) {
+  const int w = fiber->thread % WARPGROUP / WARP;
+  if (p.checked >> w & 1) return;
+  p.checked |= 1u << w;
+  const auto check = [&](const char *what) {
+    return [=, &p](uint32_t address, int, int) {
+      if (!shared_valid(fiber, address, CHUNK, CHUNK, p.site, what)) stop_block(fiber);
+      shared_check_async(fiber, address, CHUNK, p.site, what);
+    };
+  };
+  if (!p.call.a) for_chunks(p.a, 16 * w, 16 * w + 16, check("A of wgmma"));
+  for_chunks(p.b, 0, p.call.columns, check("B of wgmma"));
+}
+
+static Product &new_product(Block &block, Warpgroup &group, const WgmmaCall &call, Site site) {
+  group.products.emplace_back(new Product{});
+  Product &p = *group.products.back();
+  p.call = call;
+  p.a = decode(call.a_descriptor, false);
+  p.b = decode(call.b_descriptor, call.b_mn_major);
+  p.site = site;
+  p.held = WARPS;
+  if (!call.a) check_descriptor(p.a, "A", site);
+  check_descriptor(p.b, "B", site);
+  count_instruction(block, site);
+  if (!call.a) count_operand(block, p.a, ROWS, site);
+  count_operand(block, p.b, call.columns, site);
+  return p;
+}
+
+static bool same_call(const WgmmaCall &x, const WgmmaCall &y) {
+  return x.columns == y.columns && !x.a == !y.a && (x.a || x.a_descriptor == y.a_descriptor) &&
+         x.b_descriptor == y.b_descriptor && x.accumulate == y.accumulate && x.b_mn_major == y.b_mn_major &&
+         x.element == y.element;
+}
+
+// Takes the thread's accumulators away, unless an earlier product still has them.
+static void take_accumulators(Fiber *fiber, Member &member, Product &p, uint64_t number, const WgmmaCall &call) {
+  const int t = fiber->thread % WARPGROUP, values = call.columns / 2;
+  for (InFlight &f : member.accumulators) {
+    const bool chained = f.d == call.d && f.tile->columns == call.columns;
+    if (!chained && (f.d + f.tile->columns / 2 <= call.d || call.d + values <= f.d)) continue;
+    if (!p.tile) p.tile = f.tile;
+    if (!chained || p.tile != f.tile) {
+      report(EMULATOR_BAD_WGMMA, p.site, "thread %d gives wgmma accumulators that another one still has", fiber->thread);
+      stop_block(fiber);
+    }
+    f.last = number;
+    return;
+  }
+  if (!p.tile) p.tile.reset(new Tile{call.columns, number, std::vector<float>((size_t)(ROWS * call.columns))});
+  if (p.tile->first != number) {
+    report(EMULATOR_BAD_WGMMA, p.site, "thread %d gives wgmma other accumulators than those before it", fiber->thread);
+    stop_block(fiber);
+  }
+  for (int i = 0; i < values; ++i) {
+    p.tile->d[(size_t)(row_of(t, i) * call.columns + column_of(t, i))] = call.d[i];
+    call.d[i] = bits_float(IN_FLIGHT);
+  }
+  member.accumulators.push_back({call.d, number, p.tile});
+}
+
+void wgmma_fence() { member_of(current).fenced = true; }
+
+void wgmma(const WgmmaCall &call, const char *file, int line) {
+  Fiber *fiber = current;
+  Block &block = *fiber->block;
+  Warpgroup &group = group_of(fiber);
+  Member &member = member_of(fiber);
+  const Site site = {file, line, nullptr};
+  if (!member.fenced) report(EMULATOR_BAD_WGMMA, site, "wgmma by thread %d in a group without wgmma_fence", fiber->thread);
+  const uint64_t number = member.issued++;
+  const bool first = number == group.base + group.products.size();
+  Product &p = first ? new_product(block, group, call, site) : *group.products[number - group.base];
+  if (!same_call(p.call, call) || p.site.line != line) {
+    report(EMULATOR_BAD_WGMMA, site, "thread %d: operands or place differ from those of other threads of the warpgroup (line %d)",
+           fiber->thread, p.site.line);
+    stop_block(fiber);
+  }
+  take_accumulators(fiber, member, p, number, call);
+  member.fragments.push_back(call.a);
+  if (call.a) memcpy(p.a_fragments[fiber->thread % WARPGROUP], call.a, sizeof p.a_fragments[0]);
+  check_operands(fiber, p);
+  if (first) hold(block, p, 1);
+  if (++p.arrived < WARPGROUP) return;
+  const bool next = number == group.base || group.products[number - group.base - 1]->done;
+  if (next && eager(block)) execute(block, p);
+  for (int w = 0; w < WARPS; ++w) {
+    wake(block, fiber->thread / WARPGROUP * WARPS + w, group.waiting[w]);
+    group.waiting[w] = 0;
+  }
+}
+
+void wgmma_commit() {
+  Member &member = member_of(current);
+  member.groups.push_back(member.issued);
+  member.fenced = false;
+}
+
+// ---- Waiting ----------------------------------------------------------------------------------------------------------
+
+// The first thread of a warp to have waited ends the reads of the warp, the last warp the hold on the operands.
+static void end_reads(Fiber *fiber, Product &p) {
+  Block &block = *fiber->block;
+  const int w = fiber->thread % WARPGROUP / WARP;
+  if (p.read[w]) return;
+  p.read[w] = begin_warp_read(block, fiber->warp);
+  const auto mark = [&](uint32_t address, int, int) { shared_mark_read(fiber, address, CHUNK, p.read[w]); };
+  if (!p.call.a) for_chunks(p.a, 16 * w, 16 * w + 16, mark);
+  for_chunks(p.b, 0, p.call.columns, mark);
+  if (!--p.held) hold(block, p, -1);
+}
+
+static void retire(Fiber *fiber, Warpgroup &group, Member &member, Site site) {
+  while (group.products[member.retired - group.base]->arrived < WARPGROUP) {
+    group.waiting[fiber->thread % WARPGROUP / WARP] |= 1u << fiber->lane;
+    suspend(fiber, "wgmma_wait (for other warps of the warpgroup to issue)", site);
+  }
+  Product &p = *group.products[member.retired - group.base];
+  execute(*fiber->block, p);
+  end_reads(fiber, p);
+  const uint32_t *fragments = member.fragments[0];
+  if (fragments && memcmp(fragments, p.a_fragments[fiber->thread % WARPGROUP], sizeof p.a_fragments[0])) {
+    report(EMULATOR_IN_FLIGHT, p.site, "thread %d has changed its fragments of A before wgmma_wait", fiber->thread);
+  }
+  member.fragments.erase(member.fragments.begin());
+  ++member.retired;
+  ++p.retired;
+  while (!group.products.empty() && group.products.front()->retired == WARPGROUP) {
+    group.products.pop_front();
+    ++group.base;
+  }
+}
+
+static void give_back(Fiber *fiber, const InFlight &f, Site site) {
+  const int t = fiber->thread % WARPGROUP, columns = f.tile->columns;
+  bool changed = false;
+  for (int i = 0; i < columns / 2; ++i) {
+    changed |= float_bits(f.d[i]) != IN_FLIGHT;
+    f.d[i] = f.tile->d[(size_t)(row_of(t, i) * columns + column_of(t, i))];
+  }
+  if (changed) report(EMULATOR_IN_FLIGHT, site, "thread %d has written accumulators of a wgmma before this wait", fiber->thread);
+}
+
+void wgmma_wait(int pending, const char *file, int line) {
+  Fiber *fiber = current;
+  Warpgroup &group = group_of(fiber);
+  Member &member = member_of(fiber);
+  const Site site = {file, line, nullptr};
+  uint64_t target = member.retired;
+  for (; member.groups.size() > (size_t)pending; member.groups.erase(member.groups.begin())) target = member.groups[0];
+  while (member.retired < target) retire(fiber, group, member, site);
+  for (size_t i = 0; i < member.accumulators.size();) {
+    if (member.accumulators[i].last < target) {
+      give_back(fiber, member.accumulators[i], site);
+      member.accumulators.erase(member.accumulators.begin() + (long)i);
+    } else {
+      ++i;
+    }
+  }
+}
+
+void finish_wgmma(Fiber *fiber) {
+  if (!fiber->block->warpgroups[fiber->thread / WARPGROUP]) return;
+  const Member &member = member_of(fiber);
+  if (member.retired == member.issued) return;
+  const Warpgroup &group = group_of(fiber);
+  report(EMULATOR_UNFINISHED, group.products[member.retired - group.base]->site,
+         "thread %d ends with wgmmas it has not waited for", fiber->thread);
+}
+
+}  // namespace emulator
