@@ -5,6 +5,7 @@ static spindle_status alloc(spindle_context *context, void **memory, size_t byte
   int before;
   SPINDLE__TRY(spindle__cuda_enter(context, &before));
   cudaError_t error = cudaMalloc(memory, bytes); /* aligned to 256 bytes at least */
+  if (error != cudaSuccess) *memory = NULL;
   spindle_status status = spindle__cuda_leave(before, error, "cudaMalloc");
   if (status == SPINDLE_OUT_OF_MEMORY)
     return spindle__fail(status, "device %d has no memory for %zu bytes", context->device, bytes);

@@ -39,7 +39,12 @@
  *     Contexts and position tables may be used by any number of threads; a plan by one thread at a time. All work is
  *     ordered on the stream given. The cpu and reference backends take stream NULL and return when the work is done.
  *     No call prints, exits or aborts. spindle_plan_prepare, spindle_attention, spindle_append, spindle_rotate and
- *     spindle_combine neither allocate device memory nor synchronise, and can be captured in a CUDA graph.
+ *     spindle_combine neither allocate device memory nor synchronise, and can be captured in a CUDA graph; replays follow what
+ *     device memory holds by then. A prepare and the runs that follow it are on one stream: they share counters in the state.
+ *
+ * CUDA
+ *     A context is one device, any of compute capability 8.0 or more. Calls leave the thread's current device as it was. What a
+ *     launched kernel does wrong is reported by a later call, as SPINDLE_CUDA_ERROR.
  */
 #ifndef SPINDLE_SPINDLE_H
 #define SPINDLE_SPINDLE_H
@@ -267,8 +272,8 @@ typedef struct spindle_shape {
 /* capacity: slots, 1..1048576. Slots start as the zeroed descriptor (causal, no rotation). */
 SPINDLE_API spindle_status spindle_positions_create(spindle_positions **positions, spindle_context *context,
                                                     const spindle_shape *shape, int32_t capacity);
-/* Validates, resolves and writes one slot, in stream order: between two replays of a graph that reads the table. Refuses what the
- * shape cannot serve. A failed call leaves the slot as it was. */
+/* Validates, resolves and writes one slot, in stream order: between two replays of a graph that reads the table, so not while the
+ * stream is captured. Refuses what the shape cannot serve. A failed call leaves the slot as it was. */
 SPINDLE_API spindle_status spindle_positions_set(spindle_positions *positions, int32_t slot, const spindle_position *position,
                                                  spindle_stream stream);
 SPINDLE_API void spindle_positions_destroy(spindle_positions *positions);
@@ -305,6 +310,7 @@ typedef struct spindle_plan_options {
   uint32_t row_scale_set; /* likewise for SPINDLE_ROWSCALE */
 } spindle_plan_options;
 
+/* cuda: Q, K and V of one type, F16 or BF16, and head dims up to 256; else SPINDLE_UNSUPPORTED. Loads the kernels. */
 SPINDLE_API spindle_status spindle_plan_create(spindle_plan **plan, spindle_context *context, const spindle_shape *shape,
                                                const spindle_plan_options *options);
 SPINDLE_API void spindle_plan_destroy(spindle_plan *plan);
@@ -554,10 +560,11 @@ SPINDLE_API spindle_status spindle_rope_max_extension(int32_t rotary_dim, double
 /* 256-byte aligned. bytes 0 gives NULL. */
 SPINDLE_API spindle_status spindle_malloc(spindle_context *context, void **memory, size_t bytes);
 SPINDLE_API void spindle_free(spindle_context *context, void *memory);
-/* Between any two of host and device, in stream order. Pageable host memory makes it synchronous. */
+/* Between any two of host and device, in stream order. Pageable host memory has been read, or written, when the call returns;
+ * memory that cudaMallocHost has given is read or written when the stream gets there. */
 SPINDLE_API spindle_status spindle_copy(spindle_context *context, void *dst, const void *src, size_t bytes,
                                         spindle_stream stream);
-/* On cpu and reference the stream made is NULL. */
+/* On cpu and reference the stream made is NULL. On cuda work on it and on stream NULL waits for each other. */
 SPINDLE_API spindle_status spindle_stream_create(spindle_context *context, spindle_stream *stream);
 SPINDLE_API spindle_status spindle_stream_sync(spindle_context *context, spindle_stream stream);
 SPINDLE_API void spindle_stream_destroy(spindle_context *context, spindle_stream stream);
