@@ -39,8 +39,8 @@ SPINDLE__DEVICE KeySource key_source(const spindle__prepared &r, const spindle__
 
 /* Threads 0 .. Keys - 1, a column each; a sync_block must follow. */
 template <int Keys, int Rows>
-SPINDLE__DEVICE void find_keys(const spindle__attention_params &p, const Work<Rows> &work, const KeySource &source, int x,
-                               KeyTile<Keys> &keys) {
+SPINDLE__DEVICE_CALLED void find_keys(const spindle__attention_params &p, const Work<Rows> &work, const KeySource &source, int x,
+                                      KeyTile<Keys> &keys) {
   const spindle__prepared &r = p.state.requests[work.request];
   const int column = prim::thread_index(), kv_head = work.item.h0 / p.schedule.group;
   const int64_t u = work.slot0 + (int64_t)x * Keys + column;
@@ -63,7 +63,7 @@ SPINDLE__DEVICE void find_keys(const spindle__attention_params &p, const Work<Ro
 template <int D, int Keys, int Threads>
 SPINDLE__DEVICE void copy_keys(uint32_t tile, const unsigned char *const (&rows)[Keys], const uint32_t (&valid)[2],
                                int channels) {
-  SPINDLE__UNROLL
+  SPINDLE__NO_UNROLL /* scores are in registers meanwhile: there are none for the addresses of several rows */
   for (int i = prim::thread_index(); i < Keys * Tile<D>::CHUNKS; i += Threads) {
     const int row = i / Tile<D>::CHUNKS, chunk = i % Tile<D>::CHUNKS;
     const int bytes = valid[row / 32] >> row % 32 & 1 ? chunk_bytes(channels, chunk) : 0;
@@ -96,8 +96,7 @@ SPINDLE__DEVICE Columns columns_of(const spindle__attention_params &p, const Wor
   return c;
 }
 
-/* Bit c: the row, which sees keys [from, to), sees column c. Of columns that are not affine only the lane's own of a fragment
- * (8 n + 2 t and the next). */
+/* Bit c: a row that sees keys [from, to) sees column c. */
 template <int Keys>
 SPINDLE__DEVICE uint64_t seen_columns(const KeyTile<Keys> &keys, const Columns &columns, int64_t from, int64_t to) {
   if (columns.affine) {
@@ -105,12 +104,8 @@ SPINDLE__DEVICE uint64_t seen_columns(const KeyTile<Keys> &keys, const Columns &
     return columns.valid & columns_below<Keys>(high) & ~columns_below<Keys>(low);
   }
   uint64_t seen = 0;
-  for (int n = 0; n < Keys / 8; ++n) {
-    for (int e = 0; e < 2; ++e) {
-      const int c = 8 * n + 2 * (prim::lane() % 4) + e;
-      if (keys.index[c] >= from && keys.index[c] < to) seen |= 1ull << c;
-    }
-  }
+  SPINDLE__NO_UNROLL
+  for (int c = 0; c < Keys; ++c) seen |= (uint64_t)(keys.index[c] >= from && keys.index[c] < to) << c;
   return columns.valid & seen;
 }
 

@@ -16,12 +16,6 @@ SPINDLE__DEVICE float sum_of_quad(float x) {
   return x;
 }
 
-/* The first of a fragment's two columns. */
-template <class Kernel>
-SPINDLE__DEVICE int column_of(int chunk, int n) {
-  return 8 * (Kernel::C * chunk + n) + 2 * (prim::lane() % 4);
-}
-
 /* ---- Rows of O ---- */
 
 SPINDLE__DEVICE int64_t output_row(const spindle__attention_params &p, const spindle__prepared &r, int row, int head) {
@@ -33,93 +27,77 @@ template <class T, int D, class Kernel>
 SPINDLE__DEVICE void store_halves(Kernel &k, const float (&factor)[Kernel::M][2]) {
   const uint32_t tile = prim::shared_address(k.smem.q);
   SPINDLE__UNROLL
-  for (int i = 0; i < Kernel::M * 2 * Kernel::CHUNKS * Kernel::C; ++i) {
-    const int n = i % Kernel::C, c = i / Kernel::C % Kernel::CHUNKS, h = i / (Kernel::C * Kernel::CHUNKS) % 2;
-    const int m = i / (Kernel::C * Kernel::CHUNKS * 2);
-    prim::st_shared(tile + Tile<D>::element(Kernel::row_of(m, h), column_of<Kernel>(c, n)),
-                    prim::pack<T>(k.o[m][c][n][2 * h] * factor[m][h], k.o[m][c][n][2 * h + 1] * factor[m][h]));
+  for (int i = 0; i < Kernel::M * 2 * D / 8; ++i) {
+    const int block = i % (D / 8), h = i / (D / 8) % 2, m = i / (D / 8) / 2;
+    const float(&o)[4] = k.o[m][block / Kernel::C][block % Kernel::C];
+    prim::st_shared(tile + Tile<D>::element(Kernel::row_of(m, h), 8 * block + 2 * (prim::lane() % 4)),
+                    prim::pack<T>(o[2 * h] * factor[m][h], o[2 * h + 1] * factor[m][h]));
   }
   prim::sync_warp();
   const spindle__prepared &r = k.request();
+  SPINDLE__NO_UNROLL
   for (int i = prim::lane(); i < 16 * Kernel::M * Tile<D>::CHUNKS; i += 32) {
     const int at = Kernel::first_row() + i / Tile<D>::CHUNKS, chunk = i % Tile<D>::CHUNKS, row = k.smem.work.row[at];
     const int bytes = row >= 0 ? chunk_bytes(k.p.shape.head_dim_v, chunk) : 0;
     if (!bytes) continue;
     uint16_t *to = (uint16_t *)k.p.args.o.data + output_row(k.p, r, row, k.smem.work.head[at]) + 8 * chunk;
     if (bytes == 16) prim::st_global((uint4 *)to, prim::ld_shared<uint4>(tile + Tile<D>::chunk(at, chunk)));
+    SPINDLE__NO_UNROLL
     for (int x = 0; bytes < 16 && x < bytes / 2; ++x)
       prim::st_global(to + x, prim::ld_shared<uint16_t>(tile + Tile<D>::element(at, 8 * chunk + x)));
   }
 }
 
-/* Two columns of a row of `width` floats. */
-SPINDLE__DEVICE void store_two(float *row, int column, int width, float first, float second) {
-  if (column + 1 < width)
-    prim::st_global((float2 *)(row + column), make_float2(first, second));
-  else if (column < width)
-    prim::st_global(row + column, first);
-}
-
-template <class Kernel>
-SPINDLE__DEVICE void store_floats(Kernel &k, const float (&factor)[Kernel::M][2]) {
+/* rows[m][h]: `width` floats each, or NULL. */
+template <int D, class Kernel>
+SPINDLE__DEVICE void store_floats(Kernel &k, float *const (&rows)[Kernel::M][2], int width, const float (&factor)[Kernel::M][2]) {
   SPINDLE__UNROLL
-  for (int i = 0; i < Kernel::M * 2; ++i) {
-    const int m = i / 2, h = i % 2, at = Kernel::row_of(m, h), row = k.smem.work.row[at];
-    if (row < 0) continue;
-    float *to = (float *)k.p.args.o.data + output_row(k.p, k.request(), row, k.smem.work.head[at]);
-    SPINDLE__UNROLL
-    for (int j = 0; j < Kernel::CHUNKS * Kernel::C; ++j) {
-      const float(&o)[4] = k.o[m][j / Kernel::C][j % Kernel::C];
-      store_two(to, 8 * j + 2 * (prim::lane() % 4), k.p.shape.head_dim_v, o[2 * h] * factor[m][h], o[2 * h + 1] * factor[m][h]);
-    }
+  for (int i = 0; i < Kernel::M * 2 * D / 8; ++i) {
+    const int block = i % (D / 8), h = i / (D / 8) % 2, m = i / (D / 8) / 2, column = 8 * block + 2 * (prim::lane() % 4);
+    const float(&o)[4] = k.o[m][block / Kernel::C][block % Kernel::C];
+    if (!rows[m][h] || column >= width) continue;
+    const float2 two = make_float2(o[2 * h] * factor[m][h], o[2 * h + 1] * factor[m][h]);
+    if (column + 1 < width)
+      prim::st_global((float2 *)(rows[m][h] + column), two);
+    else
+      prim::st_global(rows[m][h] + column, two.x);
   }
 }
 
-/* The item's rows of O and LSE. */
-template <int D, class Kernel>
+/* The item's rows of O and LSE; of a split the partial results: O not divided by the sum, the maximum and the sum. */
+template <class T, int D, class Kernel>
 SPINDLE__DEVICE void store_rows(Kernel &k) {
   const spindle_attention_args &a = k.p.args;
   const spindle__prepared &r = k.request();
-  float factor[Kernel::M][2];
+  const bool split = r.work.num_splits > 1;
+  float factor[Kernel::M][2], *rows[Kernel::M][2];
   SPINDLE__UNROLL
   for (int i = 0; i < Kernel::M * 2; ++i) {
     const int m = i / 2, h = i % 2, at = Kernel::row_of(m, h), row = k.smem.work.row[at], head = k.smem.work.head[at];
     const float sum = sum_of_quad(k.sum[m][h]);
-    const float sink = a.sink_logits && k.p.with_sinks && row >= 0 ? a.sink_logits[head] * (float)LOG2_E : -INFINITY;
-    float lse;
-    factor[m][h] = finish(k.maximum[m][h], sum, sink, lse);
-    if (a.lse.data && row >= 0 && prim::lane() % 4 == 0)
-      a.lse.data[r.number * a.lse.batch + (int64_t)(r.request.q_begin + row) * a.lse.row + head * a.lse.head] = lse;
-  }
-  if (k.p.shape.o_dtype == SPINDLE_F32)
-    store_floats(k, factor);
-  else if (k.p.shape.o_dtype == SPINDLE_BF16)
-    store_halves<bf16, D>(k, factor);
-  else
-    store_halves<f16, D>(k, factor);
-}
-
-/* ---- Splits ---- */
-
-/* The item's partial results: O not divided by the sum, the maximum and the sum. */
-template <class Kernel>
-SPINDLE__DEVICE void store_partial(Kernel &k) {
-  const spindle__work &w = k.request().work;
-  SPINDLE__UNROLL
-  for (int i = 0; i < Kernel::M * 2; ++i) {
-    const int m = i / 2, h = i % 2, at = Kernel::row_of(m, h), row = k.smem.work.row[at];
-    const float sum = sum_of_quad(k.sum[m][h]);
-    if (row < 0) continue;
-    const int64_t partial =
-        w.first_partial + ((int64_t)row * k.p.shape.num_q_heads + k.smem.work.head[at]) * w.num_splits + k.smem.work.item.split;
-    if (prim::lane() % 4 == 0) prim::st_global((float2 *)k.p.partial_ml + partial, make_float2(k.maximum[m][h], sum));
-    SPINDLE__UNROLL
-    for (int j = 0; j < Kernel::CHUNKS * Kernel::C; ++j) {
-      const float(&o)[4] = k.o[m][j / Kernel::C][j % Kernel::C];
-      store_two(k.p.partial_o + partial * k.p.o_stride, 8 * j + 2 * (prim::lane() % 4), k.p.o_stride, o[2 * h], o[2 * h + 1]);
+    const bool first = row >= 0 && prim::lane() % 4 == 0;
+    if (split) {
+      const int64_t partial =
+          r.work.first_partial + ((int64_t)row * k.p.shape.num_q_heads + head) * r.work.num_splits + k.smem.work.item.split;
+      factor[m][h] = 1.0f;
+      rows[m][h] = row >= 0 ? k.p.partial_o + partial * k.p.o_stride : nullptr;
+      if (first) prim::st_global((float2 *)k.p.partial_ml + partial, make_float2(k.maximum[m][h], sum));
+    } else {
+      const float sink = a.sink_logits && k.p.with_sinks && row >= 0 ? a.sink_logits[head] * (float)LOG2_E : -INFINITY;
+      float lse;
+      factor[m][h] = finish(k.maximum[m][h], sum, sink, lse);
+      rows[m][h] = row >= 0 ? (float *)a.o.data + output_row(k.p, r, row, head) : nullptr;
+      if (first && a.lse.data)
+        a.lse.data[r.number * a.lse.batch + (int64_t)(r.request.q_begin + row) * a.lse.row + head * a.lse.head] = lse;
     }
   }
+  if (split || k.p.shape.o_dtype == SPINDLE_F32)
+    store_floats<D>(k, rows, split ? D : k.p.shape.head_dim_v, factor);
+  else
+    store_halves<T, D>(k, factor);
 }
+
+/* ---- Splits in turn ---- */
 
 /* Splits that one block walks in turn: their sums so far lie in the block's part of scratch, a thread's elements Threads apart:
  * O, then maxima, then sums. */

@@ -40,7 +40,7 @@ const Instance instances[] = {
 const Instance *find(const spindle_shape &s, Scores scores) {
   const int32_t dim = max(s.head_dim_qk, s.head_dim_v);
   const Keys keys = s.key_state == SPINDLE_KEYS_RAW ? Keys::RAW : Keys::ROTATED;
-  if (s.q_dtype != s.kv_dtype) return nullptr;
+  if (s.q_dtype != s.kv_dtype || (s.o_dtype != s.q_dtype && s.o_dtype != SPINDLE_F32)) return nullptr;
   for (const Instance &i : instances)
     if (i.dtype == s.q_dtype && i.head_dim >= dim && i.keys == keys && i.scores == scores) return &i;
   return nullptr;

@@ -51,6 +51,7 @@ struct PrefillSmem {
   unsigned char q[Shape::ROWS * 2 * D]; /* later O */
   unsigned char k[Shape::KEYS * 2 * D], v[Shape::KEYS * 2 * D];
   KeyTile<Shape::KEYS> keys[2]; /* columns of tile x in keys[x % 2] */
+  uint64_t seen[Shape::ROWS];   /* by the rows of a warp, in the tile at work */
   Work<Shape::ROWS> work;
 };
 
@@ -156,15 +157,16 @@ struct Prefill {
     }
   }
 
-  /* Whether this warp's rows see any column. */
+  /* Whether this warp's rows see any column; which, into smem.seen, unless all see all. A lane a row. */
   SPINDLE__DEVICE bool sees(const KeyTile<Shape::KEYS> &keys, const Columns &columns) {
     if (columns.full) return true;
     uint64_t seen = 0;
-    SPINDLE__UNROLL
-    for (int i = 0; i < 2 * M; ++i) {
+    if (prim::lane() < 16 * M) {
+      const int row = first_row() + prim::lane();
       int64_t from, to;
-      seen_by_row(p, smem.work, row_of(i / 2, i % 2), from, to);
-      seen |= seen_columns(keys, columns, from, to);
+      seen_by_row(p, smem.work, row, from, to);
+      seen = seen_columns(keys, columns, from, to);
+      smem.seen[row] = seen;
     }
     return prim::any(seen != 0);
   }
@@ -201,11 +203,7 @@ struct Prefill {
           finish_scores(s[m], h, row, keys, columns);
           scale = 1.0f;
         }
-        if (!columns.full) {
-          int64_t from, to;
-          seen_by_row(p, smem.work, row, from, to);
-          mask_row(s[m], h, seen_columns(keys, columns, from, to));
-        }
+        if (!columns.full) mask_row(s[m], h, smem.seen[row]);
         rescale[m][h] = softmax_row<T>(s[m], weights[m], h, scale, maximum[m][h], sum[m][h]);
         unchanged = unchanged && rescale[m][h] == 1.0f;
       }
@@ -291,10 +289,7 @@ struct Prefill {
 
   SPINDLE__DEVICE void store() {
     if (smem.work.cursor.in_turn) take_whole(*this);
-    if (request().work.num_splits > 1)
-      store_partial(*this);
-    else
-      store_rows<D>(*this);
+    store_rows<T, D>(*this);
   }
 
   SPINDLE__DEVICE void run() {

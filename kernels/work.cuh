@@ -73,8 +73,8 @@ SPINDLE__DEVICE int32_t request_of(const spindle__state &state, int64_t x) {
   return low;
 }
 
-SPINDLE__DEVICE void find_segments(const spindle__attention_params &p, const spindle__prepared &r, const spindle__item &item,
-                                   const spindle__segment *&segments, int32_t &count) {
+SPINDLE__DEVICE_CALLED void find_segments(const spindle__attention_params &p, const spindle__prepared &r,
+                                          const spindle__item &item, const spindle__segment *&segments, int32_t &count) {
   const spindle__tile &tile = p.state.tile_segments[r.work.first_tile + item.tile];
   segments = p.state.segments + tile.first[item.shifted];
   count = tile.count[item.shifted];
@@ -89,7 +89,7 @@ SPINDLE__DEVICE void find_segments(const spindle__attention_params &p, const spi
 /* Takes the next item of this launch's KV heads, if there is one. The counter wraps to 0 with the last block's last attempt, so
  * the next run finds it as prepare left it: a run makes num_items + grid attempts. */
 template <int Rows>
-SPINDLE__DEVICE bool take_item(const spindle__attention_params &p, Work<Rows> &work) {
+SPINDLE__DEVICE_CALLED bool take_item(const spindle__attention_params &p, Work<Rows> &work) {
   spindle__totals *totals = p.state.totals;
   const uint32_t last = (uint32_t)totals->num_items + (uint32_t)prim::grid_x() - 1;
   for (;;) {
@@ -120,7 +120,7 @@ SPINDLE__DEVICE double score_scale(const spindle__attention_params &p, const spi
 
 /* All threads, after the item is known; a sync_block must follow. Blocks have at least Rows threads. */
 template <int Rows>
-SPINDLE__DEVICE void begin_item(const spindle__attention_params &p, Work<Rows> &work) {
+SPINDLE__DEVICE_CALLED void begin_item(const spindle__attention_params &p, Work<Rows> &work) {
   const spindle__prepared &r = p.state.requests[work.request];
   const int thread = prim::thread_index(), heads = work.item.h1 - work.item.h0;
   if (thread < Rows) {
@@ -143,7 +143,7 @@ SPINDLE__DEVICE void begin_item(const spindle__attention_params &p, Work<Rows> &
 /* ---- Segments ---- */
 
 /* The index of the first key present in [j0, j1), or j1. */
-SPINDLE__DEVICE int64_t first_key(const spindle_batch &b, const spindle__request &r, int64_t j0, int64_t j1) {
+SPINDLE__DEVICE_CALLED int64_t first_key(const spindle_batch &b, const spindle__request &r, int64_t j0, int64_t j1) {
   int64_t slot0, slot1;
   spindle__slots_in(&b, &r, j0, j1, &slot0, &slot1);
   for (; slot0 < slot1; ++slot0) {
@@ -155,8 +155,8 @@ SPINDLE__DEVICE int64_t first_key(const spindle_batch &b, const spindle__request
 
 /* The part [j0, j1) of a segment becomes the one at work. */
 template <int Rows>
-SPINDLE__DEVICE void set_segment(const spindle__attention_params &p, Work<Rows> &work, const spindle__segment &segment,
-                                 int64_t j0, int64_t j1, int64_t centre) {
+SPINDLE__DEVICE_CALLED void set_segment(const spindle__attention_params &p, Work<Rows> &work, const spindle__segment &segment,
+                                        int64_t j0, int64_t j1, int64_t centre) {
   const spindle__request &r = p.state.requests[work.request].request;
   int64_t rows = 0, from = j0, to = j1 - 1;
   work.segment = segment;
@@ -244,7 +244,7 @@ SPINDLE__DEVICE bool next_keys(const spindle__attention_params &p, Work<Rows> &w
 }
 
 template <int Rows>
-SPINDLE__DEVICE Step next_step(const spindle__attention_params &p, Work<Rows> &work) {
+SPINDLE__DEVICE_CALLED Step next_step(const spindle__attention_params &p, Work<Rows> &work) {
   Cursor &c = work.cursor;
   if (work.step == Step::NONE || work.step == Step::STORE) {
     if (!take_item(p, work)) return Step::STOP;
@@ -261,7 +261,7 @@ SPINDLE__DEVICE Step next_step(const spindle__attention_params &p, Work<Rows> &w
 
 /* All threads, when a segment is set: each row's group and position. */
 template <int Rows>
-SPINDLE__DEVICE void place_rows(const spindle__attention_params &p, Work<Rows> &work) {
+SPINDLE__DEVICE_CALLED void place_rows(const spindle__attention_params &p, Work<Rows> &work) {
   const spindle__prepared &r = p.state.requests[work.request];
   const int thread = prim::thread_index();
   if (thread >= Rows) return;

@@ -40,9 +40,14 @@ struct f16 {
 #include "emulator/prim.h"
 #else
 /* A function of device code. Kernels themselves are plain __global__. */
-#define SPINDLE__DEVICE __device__ __forceinline__
+#define SPINDLE__DEVICE        __device__ __forceinline__
+/* One that is called, for what is done between tiles: inlined it would be there several times, and in the way of the loop's
+ * registers. */
+#define SPINDLE__DEVICE_CALLED __device__ __noinline__
 /* Before a loop whose trip count is a constant and whose body indexes register arrays. */
-#define SPINDLE__UNROLL _Pragma("unroll")
+#define SPINDLE__UNROLL        _Pragma("unroll")
+/* Before one that the compiler would unroll to no use. */
+#define SPINDLE__NO_UNROLL     _Pragma("unroll 1")
 
 #include "thread.cuh"
 

@@ -10,7 +10,9 @@
 #include "prim_runtime.h"
 
 #define SPINDLE__DEVICE inline
+#define SPINDLE__DEVICE_CALLED inline
 #define SPINDLE__UNROLL
+#define SPINDLE__NO_UNROLL
 #define SPINDLE__LAUNCH(kernel, grid, threads, shared_bytes, stream, ...) \
   ::spindle::prim::launch((kernel), (grid), (threads), (shared_bytes), (stream), __VA_ARGS__)
 
