@@ -122,7 +122,7 @@ static void lay_out_scratch(const spindle_plan *plan, spindle__cuda_layout *y) {
   y->rotated = place(&end, y->pass_heads * y->max_rotated_rows * y->rotated_stride, element);
   y->partial_o = place(&end, y->max_partials * y->o_stride, sizeof(float));
   y->partial_ml = place(&end, y->max_partials * 2, sizeof(float));
-  y->whole = place(&end, whole_rows * y->o_stride, sizeof(float));
+  y->whole = place(&end, whole_rows * (y->o_stride + 8), sizeof(float));
   y->scratch_bytes = end;
 }
 
