@@ -2,125 +2,17 @@
  * out of range in every array. */
 #include <criterion/criterion.h>
 #include <inttypes.h>
-#include <string.h>
 
 #include "host/internal.h"
-#include "kernels/requests.h"
-#include "support/random.h"
+#include "support/batches.h"
 
 #define MAX_REQUESTS 4
-#define MAX_ENTRIES  24 /* of a request */
-#define MAX_SLOTS    (MAX_ENTRIES * 128)
-
-typedef struct world {
-  spindle_batch batch;
-  spindle__bounds bounds;
-  int32_t q_begin[MAX_REQUESTS], q_len[MAX_REQUESTS], kv_len[MAX_REQUESTS], position[MAX_REQUESTS];
-  int32_t kv_begin[MAX_REQUESTS], kv_batch[MAX_REQUESTS], table_begin[MAX_REQUESTS + 1];
-  int64_t q_index[MAX_REQUESTS], n[MAX_REQUESTS], kv_index[MAX_REQUESTS];
-  int32_t pages[MAX_REQUESTS * MAX_ENTRIES];
-  int64_t page_index[MAX_REQUESTS * MAX_ENTRIES];
-  uint32_t page_span[MAX_REQUESTS * MAX_ENTRIES];
-} world;
-
-/* ---- Random batches ---- */
-
-/* x, or now and then a value out of every range. */
-static int32_t wild(test_random *r, int64_t x) {
-  static const int32_t extremes[] = {INT32_MIN, -1, 0, INT32_MAX};
-  return test_random_once_in(r, 12) ? extremes[test_random_int(r, 0, 3)] : (int32_t)x;
-}
-
-static int64_t wild_index(test_random *r, int64_t x) {
-  static const int64_t extremes[] = {INT64_MIN, -1, SPINDLE__MAX_INDEX, INT64_MAX};
-  return test_random_once_in(r, 12) ? extremes[test_random_int(r, 0, 3)] : x;
-}
-
-static void draw_span(test_random *r, world *w, int32_t e) {
-  int32_t size = w->batch.page_size;
-  uint32_t first = (uint32_t)test_random_int(r, 0, size), end = (uint32_t)test_random_int(r, 0, size);
-  if (test_random_once_in(r, 2)) first = 0;
-  if (test_random_once_in(r, 2)) end = test_random_once_in(r, 4) ? 65535 : (uint32_t)size;
-  w->page_span[e] = first | end << 16;
-}
-
-/* Tables, one behind the other or at a stride. Valid slots ascend; the index of an entry that holds no key says nothing. */
-static void draw_tables(test_random *r, world *w) {
-  spindle_batch *b = &w->batch;
-  int32_t sizes[] = {1, 3, 16, 64, 128}, used = 0;
-  bool csr = test_random_once_in(r, 2), spans = test_random_once_in(r, 2),
-       indices = b->shard_count == 1 && test_random_once_in(r, 2);
-  b->page_size = sizes[test_random_int(r, 0, 4)];
-  b->pages = w->pages;
-  b->table_stride = test_random_int(r, 1, MAX_ENTRIES);
-  if (csr) b->table_begin = w->table_begin;
-  if (spans) b->page_span = w->page_span;
-  if (indices) b->page_index = w->page_index;
-  for (int32_t k = 0; k < MAX_REQUESTS; k++) {
-    int32_t entries = csr ? (int32_t)test_random_int(r, 0, MAX_ENTRIES) : (int32_t)b->table_stride;
-    int64_t next = test_random_log(r, 1, 100000) - 1;
-    w->table_begin[k] = used;
-    for (int32_t e = used; e < used + entries; e++) {
-      w->pages[e] = wild(r, test_random_int(r, 0, b->num_pages - 1));
-      draw_span(r, w, e);
-      int32_t first = spans ? (int32_t)(w->page_span[e] & 0xffff) : 0;
-      int32_t end = spans ? (int32_t)spindle__min(w->page_span[e] >> 16, b->page_size) : b->page_size;
-      w->page_index[e] = first < end ? next - first : test_random_int(r, -1000, 100000);
-      if (first < end) next += end - first + (test_random_once_in(r, 2) ? test_random_log(r, 1, 1000) : 0);
-    }
-    used += entries;
-  }
-  w->table_begin[MAX_REQUESTS] = used;
-}
-
-static void draw_dense(test_random *r, world *w) {
-  spindle_batch *b = &w->batch;
-  b->dense_rows = (int32_t)test_random_log(r, 1, MAX_SLOTS);
-  if (test_random_once_in(r, 2)) b->kv_begin = w->kv_begin;
-  if (test_random_once_in(r, 2)) b->kv_batch = w->kv_batch;
-  for (int32_t k = 0; k < MAX_REQUESTS; k++) {
-    w->kv_begin[k] = wild(r, test_random_int(r, 0, b->dense_rows));
-    w->kv_batch[k] = wild(r, test_random_int(r, 0, b->num_pages - 1));
-  }
-}
-
-static void draw(test_random *r, world *w) {
-  memset(w, 0, sizeof *w);
-  spindle_batch *b = &w->batch;
-  w->bounds = (spindle__bounds){(int32_t)test_random_log(r, 1, 5000), (int32_t)test_random_log(r, 1, 1000),
-                                (int32_t)test_random_log(r, 1, 100), test_random_log(r, 1, MAX_SLOTS)};
-  b->max_requests = MAX_REQUESTS;
-  b->num_pages = (int32_t)test_random_log(r, 1, 1000);
-  b->shard_count = test_random_once_in(r, 2) ? (int32_t)test_random_log(r, 1, 9) : 1;
-  b->shard_size = (int32_t)test_random_log(r, 1, 200);
-  b->shard_rank = (int32_t)test_random_int(r, 0, b->shard_count - 1);
-  for (int32_t k = 0; k < MAX_REQUESTS; k++) {
-    w->q_begin[k] = wild(r, test_random_int(r, 0, w->bounds.max_q_rows));
-    w->q_len[k] = wild(r, test_random_int(r, 0, w->bounds.max_q_len));
-    w->kv_len[k] = wild(r, test_random_int(r, 0, w->bounds.max_kv_len));
-    w->position[k] = wild(r, test_random_int(r, 0, w->bounds.capacity - 1));
-    w->q_index[k] = wild_index(r, test_random_int(r, 0, 100000));
-    w->n[k] = wild_index(r, test_random_int(r, 1, 100000));
-    w->kv_index[k] = wild_index(r, test_random_log(r, 1, 100000) - 1);
-  }
-  b->q_begin = w->q_begin;
-  b->q_len = w->q_len;
-  b->kv_len = w->kv_len;
-  if (test_random_once_in(r, 2)) b->position = w->position;
-  if (test_random_once_in(r, 2)) b->q_index = w->q_index;
-  if (test_random_once_in(r, 2)) b->n = w->n;
-  if (test_random_once_in(r, 3))
-    draw_dense(r, w);
-  else
-    draw_tables(r, w);
-  if (!b->page_index && test_random_once_in(r, 2)) b->kv_index = w->kv_index;
-}
 
 /* ---- What the batch says, slot by slot ---- */
 
 typedef struct walk {
   int32_t slots, keys; /* slots: up to the last one that holds a key */
-  spindle__key slot[MAX_SLOTS];
+  spindle__key slot[TEST_BATCH_SLOTS];
 } walk;
 
 static int64_t in_range(int64_t x, int64_t low, int64_t high) { return x < low ? low : x > high ? high : x; }
@@ -132,7 +24,7 @@ static int64_t next_of_shard(const spindle_batch *b, int64_t index) {
   return index;
 }
 
-static void walk_slots(const world *w, int32_t k, walk *out) {
+static void walk_slots(const test_batch *w, int32_t k, walk *out) {
   const spindle_batch *b = &w->batch;
   int64_t wanted = in_range(w->kv_len[k], 0, w->bounds.max_kv_len), token = -1;
   int64_t origin = b->kv_index ? in_range(w->kv_index[k], 0, SPINDLE__MAX_INDEX - 1) : 0;
@@ -162,7 +54,7 @@ static void walk_slots(const world *w, int32_t k, walk *out) {
 
 /* ---- Checks ---- */
 
-static void check_request(const world *w, int32_t k, const walk *truth, const spindle__request *q) {
+static void check_request(const test_batch *w, int32_t k, const walk *truth, const spindle__request *q) {
   const spindle__bounds *o = &w->bounds;
   int32_t first = 0;
   while (first < truth->slots && !truth->slot[first].valid) first++;
@@ -180,7 +72,7 @@ static void check_request(const world *w, int32_t k, const walk *truth, const sp
   cr_assert_eq(q->key_hi, spindle__min(truth->slot[truth->slots - 1].index + 1, SPINDLE__MAX_INDEX));
 }
 
-static void check_slots(const world *w, const walk *truth, const spindle__request *q) {
+static void check_slots(const test_batch *w, const walk *truth, const spindle__request *q) {
   const spindle_batch *b = &w->batch;
   int64_t slots = spindle__num_slots(b, q);
   cr_assert(slots >= truth->slots && slots - truth->slots < (b->page_size ? b->page_size : 1), "%" PRId64 " slots, %d with keys",
@@ -196,7 +88,7 @@ static void check_slots(const world *w, const walk *truth, const spindle__reques
   }
 }
 
-static void check_range(const world *w, const walk *truth, const spindle__request *q, int64_t j0, int64_t j1) {
+static void check_range(const test_batch *w, const walk *truth, const spindle__request *q, int64_t j0, int64_t j1) {
   const spindle_batch *b = &w->batch;
   int64_t u0, u1, size = b->page_index ? b->page_size : 1;
   spindle__slots_in(b, q, j0, j1, &u0, &u1);
@@ -221,7 +113,7 @@ static void check_range(const world *w, const walk *truth, const spindle__reques
 }
 
 /* Entries within the slots hold keys of the range, or none at all. */
-static void check_entries(const world *w, const walk *truth, const spindle__request *q, int64_t j0, int64_t j1) {
+static void check_entries(const test_batch *w, const walk *truth, const spindle__request *q, int64_t j0, int64_t j1) {
   int64_t u0, u1, size = w->batch.page_size;
   spindle__slots_in(&w->batch, q, j0, j1, &u0, &u1);
   for (int64_t base = u0; base < u1; base += size) {
@@ -236,11 +128,11 @@ static void check_entries(const world *w, const walk *truth, const spindle__requ
 }
 
 Test(requests, keys_lie_where_the_batch_says) {
-  static world w;
+  static test_batch w;
   static walk truth;
   test_random r = test_random_start();
   for (int32_t round = 0; round < 3000; round++) {
-    draw(&r, &w);
+    test_batch_draw(&r, MAX_REQUESTS, &w);
     for (int32_t k = 0; k < MAX_REQUESTS; k++) {
       spindle__request q;
       spindle__read_request(&w.batch, &w.bounds, k, &q);
@@ -261,19 +153,19 @@ Test(requests, keys_lie_where_the_batch_says) {
 
 /* Indices that do not ascend, or are out of range, mislead the searches, but never out of the request's slots. */
 Test(requests, garbage_stays_inside) {
-  static world w;
+  static test_batch w;
   test_random r = test_random_start();
   for (int32_t round = 0; round < 3000; round++) {
-    draw(&r, &w);
-    for (int32_t e = 0; e < MAX_REQUESTS * MAX_ENTRIES; e++) {
-      w.page_index[e] = wild_index(&r, test_random_int(&r, -1000, 100000));
+    test_batch_draw(&r, MAX_REQUESTS, &w);
+    for (int32_t e = 0; e < TEST_BATCH_TABLE; e++) {
+      w.page_index[e] = test_batch_wild(&r, test_random_int(&r, -1000, 100000));
       w.page_span[e] = (uint32_t)test_random_u64(&r);
     }
     for (int32_t k = 0; k < MAX_REQUESTS; k++) {
       spindle__request q;
       spindle__read_request(&w.batch, &w.bounds, k, &q);
       cr_assert(0 <= q.key_lo && q.key_lo <= q.key_hi && q.key_hi <= SPINDLE__MAX_INDEX);
-      int64_t u0, u1, slots = spindle__num_slots(&w.batch, &q), j0 = wild_index(&r, test_random_int(&r, -10, 100000));
+      int64_t u0, u1, slots = spindle__num_slots(&w.batch, &q), j0 = test_batch_wild(&r, test_random_int(&r, -10, 100000));
       spindle__slots_in(&w.batch, &q, spindle__max(j0, -((int64_t)1 << 60)), 50000, &u0, &u1);
       cr_assert(0 <= u0 && u0 <= u1 && u1 <= slots, "[%" PRId64 ", %" PRId64 ") of %" PRId64, u0, u1, slots);
       spindle__key key = spindle__key_at(&w.batch, &q, test_random_int(&r, -5, slots + 5));
