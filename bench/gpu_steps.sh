@@ -1,0 +1,192 @@
+#!/bin/sh
+# One step of bench/gpu: gpu_steps.sh NAME, in the repository's folder, with the environment that bench/gpu exports. Standard output is the log; a line
+# "NOTE ..." is what the report says beside the step. Exit 77: skipped.
+set -u
+out=$SPINDLE_OUT build=$SPINDLE_GPU_BUILD emulated=$SPINDLE_EMULATED_BUILD
+
+note() { echo "NOTE $*"; }
+skip() { note "$*"; exit 77; }
+
+if [ -n "$emulated" ]; then
+  spindle=$emulated/bin/spindle-emulated
+  prefill_lengths=64,128 long_lengths=128 method_lengths_16k=96 method_lengths_4k=64 decode_wide=96 decode_long=192
+  heads="--heads 2 --kv-heads 1" head_dim=64 other_dims="128" batch=2 flush="--flush 1" some="--method alibi" checked="default"
+else
+  spindle=$build/bin/spindle
+  prefill_lengths=1k,2k,4k,8k,16k,32k,64k long_lengths=16k method_lengths_16k=16k method_lengths_4k=4k decode_wide=8k decode_long=64k
+  heads="--heads 32 --kv-heads 8" head_dim=128 other_dims="64 256" batch=16 flush="" some="--method all"
+  # One of each kind of segment list, bias class and row scale.
+  checked="yarn rerope dca alibi window yarn+rerope+logn+sinks"
+fi
+
+# ---- Before anything is timed ----
+
+environment() {
+  commit=${SPINDLE_COMMIT:-$(git rev-parse HEAD 2>/dev/null || echo unknown)}
+  nvcc=$(nvcc --version 2>/dev/null | sed -n 's/.*release .*, V/V/p')
+  cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo 2>/dev/null | sed -n 1p | tr -d '"')
+  fields=name,driver_version,compute_cap,memory.total,power.limit,clocks.max.sm,clocks.max.mem,clocks.sm,clocks.mem,temperature.gpu
+  if [ -n "$emulated" ]; then gpu="emulated, none, $(echo "${SPINDLE_EMULATED_ARCH:-80}" | sed 's/\(.*\)\(.\)/\1.\2/')"
+  else gpu=$(nvidia-smi -i 0 --query-gpu=$fields --format=csv,noheader,nounits); fi || return 1
+  echo "$gpu" | awk -F ', ' -v fields="$fields" -v commit="$commit" -v nvcc="$nvcc" -v cpu="$cpu" -v date="$(date -u +%Y-%m-%dT%H:%M:%SZ)" \
+    -v cores="$(nproc)" -v gcc="$(gcc -dumpfullversion 2>/dev/null)" -v cmake="$(cmake --version 2>/dev/null | sed -n '1s/.* //p')" \
+    -v kernel="$(uname -srm)" '
+    {
+      printf "{\"date\": \"%s\", \"commit\": \"%s\", \"nvcc\": \"%s\", \"gcc\": \"%s\", \"cmake\": \"%s\", \"system\": \"%s\", \"cpu\": \"%s\", \"cores\": %d",
+             date, commit, nvcc, gcc, cmake, kernel, cpu, cores
+      n = split(fields, field, ",")
+      for (k = 1; k <= n; k++) if (k <= NF) { gsub(/["\\]/, "", $k); printf ", \"%s\": \"%s\"", field[k], $k }
+      print "}"
+      exit
+    }' >"$out/environment.json"
+  [ -s "$out/environment.json" ] || return 1
+  cat "$out/environment.json"
+  note "$(echo "$gpu" | cut -d , -f 1), commit $(echo "$commit" | cut -c 1-12)"
+}
+
+build() {
+  if [ -n "$emulated" ]; then
+    [ -x "$spindle" ] || { note "no $spindle: build spindle_emulated_tool"; return 1; }
+    skip "$spindle"
+  fi
+  config=ON
+  pkg-config --exists libcjson 2>/dev/null || config=OFF
+  generator=
+  command -v ninja >/dev/null 2>&1 && generator=Ninja
+  # shellcheck disable=SC2086 # no argument where there is no ninja
+  cmake -S . -B "$build" ${generator:+-G $generator} -DCMAKE_BUILD_TYPE=Release -DSPINDLE_BUILD_TESTS=OFF -DSPINDLE_BUILD_TOOL=ON \
+    -DSPINDLE_BUILD_CONFIG=$config -DSPINDLE_CUDA=ON "-DSPINDLE_CUDA_ARCHITECTURES=$SPINDLE_ARCH" || return 1
+  cmake --build "$build" --target spindle_tool -j "$(nproc)" || return 1
+  "$spindle" info || return 1
+  note "sm_$SPINDLE_ARCH"
+}
+
+# compile SOURCE PROGRAM FLAG...: by nvcc, for this GPU.
+compile() {
+  source=$1 program=$2
+  shift 2
+  mkdir -p "$build" && nvcc -O3 -std=c++17 -gencode "arch=compute_$SPINDLE_ARCH,code=sm_$SPINDLE_ARCH" "$source" -o "$program" "$@"
+}
+
+conformance() {
+  if [ -n "$emulated" ]; then
+    program=$emulated/tests/emulator_conformance
+    [ -x "$program" ] || skip "no $program"
+  else
+    program=$build/conformance
+    compile tests/emulator/conformance.cu "$program" -Ikernels -Itests/emulator || return 1
+  fi
+  "$program" >"$build.conformance" || status=$?
+  cat "$build.conformance"
+  note "$(grep -c '^ok' "$build.conformance") as the manual says, $(grep -c '^FAIL' "$build.conformance") not"
+  rm -f "$build.conformance"
+  return "${status:-0}"
+}
+
+# check FLAG...: one line of JSON to validate.jsonl.
+check() {
+  "$spindle" validate --backend cuda --json "$@" >"$out/validate.part"
+  status=$?
+  cat "$out/validate.part" >>"$out/validate.jsonl"
+  note "$(tr '{' '\n' <"$out/validate.part" | awk '
+    /"method":/ { methods++; split($0, x, "\"cases\": "); cases += x[2] + 0; if (!/"ok": true/) missed++ }
+    END { printf "%d methods, %d comparisons, %d missed", methods, cases, missed }')"
+  tr '{' '\n' <"$out/validate.part" | grep '"ok": false'
+  rm -f "$out/validate.part"
+  return $status
+}
+
+validate() {
+  # shellcheck disable=SC2086 # a flag and its value
+  if [ -n "$emulated" ]; then check $some --quick; else check --method all; fi
+}
+validate_long() { if [ -n "$emulated" ]; then skip "too long for the emulator"; else check --method all --long; fi; }
+
+# sanitize TOOL: every method of $checked on its own, so that a fault names its method.
+sanitize() {
+  command -v compute-sanitizer >/dev/null 2>&1 || skip "compute-sanitizer is not installed"
+  faults="" clean=0
+  for method in $checked; do
+    echo "-- $1, $method"
+    if compute-sanitizer --tool "$1" --error-exitcode 9 "$spindle" validate --backend cuda --method "$method" --quick --seed 1; then
+      clean=$((clean + 1))
+    else
+      faults="$faults $method"
+    fi
+    note "$clean methods clean${faults:+, faults in:$faults}"
+  done
+  [ -z "$faults" ]
+}
+
+# ---- Time ----
+
+# bench FLAG...: rows to bench.jsonl. A configuration that fails is named, and the next one tried.
+missing=""
+bench() {
+  echo "-- bench $*"
+  # shellcheck disable=SC2086 # lists of words
+  "$spindle" bench --backend cuda $heads $flush --json - "$@" >"$out/bench.part" || missing="$missing; $*"
+  cat "$out/bench.part" >>"$out/bench.jsonl"
+  rows=$((${rows:-0} + $(wc -l <"$out/bench.part")))
+  rm -f "$out/bench.part"
+  note "$rows rows${missing:+, failed$missing}"
+}
+
+prefill() { # DIM DTYPE LENGTHS: the three ways to read keys
+  for reading in "--keys rotated" "--keys raw --schedule pre-rotate" "--keys raw --schedule in-loop"; do
+    # shellcheck disable=SC2086
+    bench --phase prefill --method default --head-dim "$1" --dtype "$2" --seq-len "$3" $reading
+  done
+}
+
+bench_prefill() { prefill $head_dim bf16 $prefill_lengths; [ -z "$missing" ]; }
+
+bench_methods() { # LENGTH
+  # shellcheck disable=SC2086
+  bench --phase prefill $some --head-dim $head_dim --dtype bf16 --seq-len "$1" --keys raw
+  # shellcheck disable=SC2086
+  bench --phase prefill $some --head-dim $head_dim --dtype bf16 --seq-len "$1" --keys rotated
+  [ -z "$missing" ]
+}
+
+bench_shapes() {
+  for dim in $other_dims; do prefill "$dim" bf16 $long_lengths; done
+  prefill $head_dim f16 $long_lengths
+  [ -z "$missing" ]
+}
+
+bench_decode() {
+  for keys in rotated raw; do
+    bench --phase decode --method default --head-dim $head_dim --dtype bf16 --seq-len $decode_wide --batch $batch --keys $keys
+    bench --phase decode --method default --head-dim $head_dim --dtype bf16 --seq-len $decode_long --keys $keys
+  done
+  [ -z "$missing" ]
+}
+
+baseline() {
+  [ -z "$emulated" ] || skip "cuBLAS needs a GPU"
+  library=$(dirname "$(command -v nvcc)")/../lib64
+  compile bench/baselines/cublas.cu "$build/cublas" -lcublas -Xlinker -rpath,"$library" || return 1
+  for shape in "128 bf16 $prefill_lengths" "64 bf16 $long_lengths" "256 bf16 $long_lengths" "128 f16 $long_lengths"; do
+    # shellcheck disable=SC2086
+    set -- $shape
+    # shellcheck disable=SC2086
+    "$build/cublas" $heads --head-dim "$1" --dtype "$2" --seq-len "$3" >>"$out/baseline.jsonl" || missing="$missing; $shape"
+    note "$(wc -l <"$out/baseline.jsonl") rows${missing:+, failed$missing}"
+  done
+  [ -z "$missing" ]
+}
+
+peer() { skip "none yet"; }
+
+case $1 in
+  environment | build | conformance | validate | baseline | peer) "$1" ;;
+  validate-long) validate_long ;;
+  memcheck | racecheck) sanitize "$1" ;;
+  bench-prefill) bench_prefill ;;
+  bench-methods-4k) bench_methods $method_lengths_4k ;;
+  bench-methods-16k) bench_methods $method_lengths_16k ;;
+  bench-shapes) bench_shapes ;;
+  bench-decode) bench_decode ;;
+  *) echo "gpu_steps.sh: no step '$1'" >&2; exit 2 ;;
+esac
