@@ -53,6 +53,28 @@ SPINDLE__DEVICE uint32_t e4m3x2_to_f16x2(uint16_t two) {
   return r;
 }
 
+/* Two floats as two e4m3. Beyond +-448 and infinities: +-448; NaN gives 0x7f. cvt.rn.satfinite.e4m3x2.f32, from sm_89. Before, by
+ * its definition: normal numbers lose 20 bits of mantissa, to nearest even; below 2^-6 a sum with 2^14 rounds at 2^-9. */
+SPINDLE__DEVICE uint16_t pack_e4m3x2(float first, float second) {
+#if __CUDA_ARCH__ >= 890
+  uint16_t r;
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(r) : "f"(second), "f"(first));
+  return r;
+#else
+  uint32_t r = 0;
+  SPINDLE__UNROLL
+  for (int i = 0; i < 2; ++i) {
+    const uint32_t bits = as_bits(i ? second : first), magnitude = bits & 0x7fffffffu;
+    uint32_t e = (magnitude + 0x7ffffu + (magnitude >> 20 & 1) - (120u << 23)) >> 20;
+    if (magnitude < 121u << 23) e = as_bits(as_float(magnitude) + 16384.0f) - as_bits(16384.0f);
+    if (magnitude >= 0x43e00000u) e = 0x7e;
+    e |= bits >> 24 & 0x80;
+    r |= (magnitude > 0x7f800000u ? 0x7f : e) << (8 * i);
+  }
+  return (uint16_t)r;
+#endif
+}
+
 }  // namespace spindle::prim
 
 #endif

@@ -278,6 +278,25 @@ void test_e4m3() {
   expect("e4m3x2_to_f16x2, all codes", halves, [](size_t i) { return decode_e4m3((uint32_t)(i % 2 ? 255 - i / 2 : i / 2)); });
 }
 
+/* PTX ISA, cvt: .rn.satfinite to .e4m3x2. Halves of steps and their neighbours, small and large. */
+void test_to_e4m3() {
+  std::vector<float> x = {0.0f, -0.0f, INFINITY, -INFINITY, NAN, 464.0f, -1e30f, 1e-30f};
+  for (uint32_t b = 0; b < 0x7e; ++b) {
+    const float middle = (float)((decode_e4m3(b) + decode_e4m3(b + 1)) / 2);
+    for (const float y : {nextafterf(middle, 0), middle, nextafterf(middle, 1e3f), (float)decode_e4m3(b)})
+      x.push_back(b % 2 ? y : -y);
+  }
+  Buffer<float> in(x);
+  Buffer<uint32_t> out(x.size() / 2);
+  check(SPINDLE__LAUNCH(conformance::to_e4m3, dim3(1), 64, 0, nullptr, in.device, out.device, (int)(x.size() / 2)), "launch");
+  std::vector<double> got;
+  for (const uint32_t w : out.read()) got.push_back(decode_e4m3(w & 0xff)), got.push_back(decode_e4m3(w >> 8));
+  expect("pack_e4m3x2", got, [&](size_t i) {
+    const double y = x[i], step = exp2(std::max(floor(log2(fabs(y))), -6.0) - 3);
+    return std::isnan(y) ? NAN : fabs(y) < 448 ? nearbyint(y / step) * step : copysign(448, y);
+  });
+}
+
 }  // namespace
 
 int main() {
@@ -296,6 +315,7 @@ int main() {
   test_approximations();
   test_packs<spindle::bf16>("bf16", BF16), test_packs<spindle::f16>("f16", F16);
   test_e4m3();
+  test_to_e4m3();
   check(cudaDeviceSynchronize(), "at the end");
   printf(failures ? "%d failed\n" : "all as the manual says\n", failures);
   return failures != 0;

@@ -235,6 +235,9 @@ __global__ void e4m3(uint32_t *out) {
   const int t = prim::thread_index();
   for (int i = t; i < 256; i += prim::block_threads()) out[i] = prim::e4m3x2_to_f16x2((uint16_t)(i | (255 - i) << 8));
 }
+__global__ void to_e4m3(const float *x, uint32_t *out, int pairs) {
+  for (int i = prim::thread_index(); i < pairs; i += prim::block_threads()) out[i] = prim::pack_e4m3x2(x[2 * i], x[2 * i + 1]);
+}
 
 }  // namespace conformance
 

@@ -53,6 +53,17 @@ inline uint16_t e4m3_to_f16(uint8_t b) {
   return (uint16_t)(float_to_f16(value) | (b & 0x80) << 8);
 }
 
+// To the nearest, ties to even; what is beyond 448 becomes 448.
+inline uint8_t float_to_e4m3(float x) {
+  const uint32_t u = float_bits(x), sign = u >> 24 & 0x80, magnitude = u & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return 0x7f;
+  if (magnitude >= 0x43e00000u) return (uint8_t)(sign | 0x7e);
+  if (magnitude < 0x3c800000u) {  // below 2^-6: adding 2^14 leaves the mantissa in units of 2^-9, rounded
+    return (uint8_t)(sign | (float_bits(bits_float(magnitude) + 16384.0f) & 0xf));
+  }
+  return (uint8_t)(sign | ((magnitude - 0x3c000000u + 0x7ffffu + (magnitude >> 20 & 1)) >> 20));
+}
+
 // What .ftz does to inputs and results.
 inline float flush(float x) { return (float_bits(x) & 0x7f800000u) ? x : bits_float(float_bits(x) & 0x80000000u); }
 

@@ -31,6 +31,7 @@ inline int block_z() { return (int)emulator::block_index().z; }
 inline int grid_x() { return (int)emulator::grid_size().x; }
 inline int grid_y() { return (int)emulator::grid_size().y; }
 inline int grid_z() { return (int)emulator::grid_size().z; }
+inline int hidden(int x) { return x; }
 template <class Map>
 Map &shared(EMULATOR_HERE) {
   return *static_cast<Map *>(emulator::shared_memory(sizeof(Map), file, line));
@@ -280,6 +281,9 @@ float2 unpack(uint32_t two) {
 }
 inline uint32_t e4m3x2_to_f16x2(uint16_t two) {
   return emulator::e4m3_to_f16((uint8_t)two) | (uint32_t)emulator::e4m3_to_f16((uint8_t)(two >> 8)) << 16;
+}
+inline uint16_t pack_e4m3x2(float first, float second) {
+  return (uint16_t)(emulator::float_to_e4m3(first) | emulator::float_to_e4m3(second) << 8);
 }
 
 // launch.cuh
