@@ -1,24 +1,15 @@
 /* Small kernels that misuse one thing each, beside a twin that does not: the emulator reports the one, by kind and place, and not
  * the other. Findings about plain loads and stores need the check build. */
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-
-#include "emulator.h"
-#include "prim/prim.cuh"
+#include "checks_support.h"
 
 namespace {
 
 using namespace spindle;
+using namespace checks_support;
 
 struct Map {
   uint32_t at[256];
 };
-
-#define KERNEL          \
-  template <bool Wrong> \
-  __global__ void
-#define LANE prim::lane()
 
 /* ---- Collectives and barriers ---------------------------------------------------------------------------------------- */
 
@@ -138,7 +129,7 @@ KERNEL shared_fault(uint32_t *) {
 
 /* ---- Copies ---------------------------------------------------------------------------------------------------------- */
 
-KERNEL overwrites_copy(const uint32_t *in) {
+KERNEL overwrites_copy(uint32_t *in) {
   const uint32_t word = prim::shared_address(&prim::shared<Map>().at[LANE]);
   prim::cp_async<4>(word, in + LANE);
   prim::cp_async_commit();
@@ -146,11 +137,11 @@ KERNEL overwrites_copy(const uint32_t *in) {
   prim::st_shared(word, 1u);
   prim::cp_async_wait_all();
 }
-KERNEL leaves_copy(const uint32_t *in) {
+KERNEL leaves_copy(uint32_t *in) {
   prim::cp_async<4>(prim::shared_address(&prim::shared<Map>().at[LANE]), in + LANE);
   if (!Wrong) prim::cp_async_wait_all();
 }
-KERNEL copy_source_alignment(const uint32_t *in) {
+KERNEL copy_source_alignment(uint32_t *in) {
   prim::cp_async<16>(prim::shared_address(&prim::shared<Map>().at[4 * LANE % 256]), in + 4 * LANE + (Wrong ? 1 : 0));
   prim::cp_async_wait_all();
 }
@@ -205,17 +196,7 @@ constexpr int STORE_LINE = __LINE__ - 2;
 
 /* ---- The cases ------------------------------------------------------------------------------------------------------- */
 
-struct Case {
-  const char *name;
-  int blocks, threads, kind;
-  bool plain; /* found in the check build only */
-  void (*wrong)(uint32_t *), (*right)(uint32_t *);
-  void (*wrong_in)(const uint32_t *), (*right_in)(const uint32_t *);
-};
-#define OUT(name, blocks, threads, kind, plain) \
-  { #name, blocks, threads, EMULATOR_##kind, plain, name < true>, name < false>, nullptr, nullptr }
-#define IN(name, blocks, threads, kind, plain) \
-  { #name, blocks, threads, EMULATOR_##kind, plain, nullptr, nullptr, name < true>, name < false> }
+#define OUT(name, blocks, threads, kind, plain) TWINS(name, Map, blocks, threads, kind, plain)
 const Case CASES[] = {
     OUT(different_places, 1, 32, DIVERGENCE, false),
     OUT(not_in_mask, 1, 32, DIVERGENCE, false),
@@ -239,9 +220,9 @@ const Case CASES[] = {
     OUT(plain_unwritten, 1, 32, UNINITIALISED, true),
     OUT(plain_shared_end, 1, 32, SHARED_BOUNDS, true),
     OUT(shared_fault, 1, 32, FAULT, false),
-    IN(overwrites_copy, 1, 32, PENDING, false),
-    IN(leaves_copy, 1, 32, UNFINISHED, false),
-    IN(copy_source_alignment, 1, 32, ALIGNMENT, false),
+    OUT(overwrites_copy, 1, 32, PENDING, false),
+    OUT(leaves_copy, 1, 32, UNFINISHED, false),
+    OUT(copy_source_alignment, 1, 32, ALIGNMENT, false),
     OUT(neighbours_copy, 1, 32, READ_AFTER_WRITE, false),
     OUT(global_end, 1, 32, GLOBAL_BOUNDS, false),
     OUT(plain_global_end, 1, 32, GLOBAL_BOUNDS, true),
@@ -250,47 +231,6 @@ const Case CASES[] = {
     OUT(constant_written, 1, 32, GLOBAL_RACE, false),
     OUT(no_device_fence, 5, 32, GLOBAL_RACE, false),
 };
-
-/* What was found, as a set of kinds. */
-unsigned run(const Case &c, bool wrong) {
-  uint32_t *words = nullptr;
-  cudaMalloc((void **)&words, 4096);
-  cudaMemset(words, 0, 4096);
-  if (c.wrong) {
-    (void)SPINDLE__LAUNCH(wrong ? c.wrong : c.right, dim3((unsigned)c.blocks), c.threads, sizeof(Map), nullptr, words);
-  } else {
-    (void)SPINDLE__LAUNCH(wrong ? c.wrong_in : c.right_in, dim3((unsigned)c.blocks), c.threads, sizeof(Map), nullptr, words);
-  }
-  unsigned kinds = 0;
-  const emulator_finding *list;
-  const size_t count = emulator_findings(&list);
-  for (size_t i = 0; i < count; ++i) {
-    /* Places are in this file, but for what has none: a fault without debug information, a launch. */
-    const bool placed = strstr(list[i].where, "test_checks.cu:") || list[i].kind == EMULATOR_FAULT;
-    kinds |= placed ? 1u << list[i].kind : 1u << 31;
-  }
-  emulator_forget();
-  cudaFree(words);
-  return kinds;
-}
-
-int failures;
-
-void test_case(const Case &c) {
-  const bool can = (!c.plain || emulator_sees_plain_accesses()) && (c.kind != EMULATOR_FAULT || emulator_catches_faults());
-  unsigned wrong = 0, right = 0;
-  for (int policy = 0; policy < 3; ++policy) {
-    emulator_options options = {};
-    options.copies = options.order = policy;
-    options.quiet = 1;
-    emulator_configure(&options);
-    if (can) wrong |= run(c, true);
-    right |= run(c, false);
-  }
-  if ((!can || (wrong >> c.kind & 1 && !(wrong >> 31))) && !right) return;
-  printf("FAIL %s: kinds %x expected in %x, none in %x\n", c.name, 1u << c.kind, wrong, right);
-  ++failures;
-}
 
 template <class T>
 void test_banks(uint32_t stride, uint32_t swizzled, uint64_t wavefronts, uint64_t ideal) {
@@ -347,7 +287,7 @@ void test_deadlock_report() {
 }  // namespace
 
 int main() {
-  for (const Case &c : CASES) test_case(c);
+  for (const Case &c : CASES) test_case(c, "test_checks.cu:");
   test_deadlock_report();
   test_devices();
   test_banks<uint32_t>(4, 0, 1, 1);    /* consecutive */

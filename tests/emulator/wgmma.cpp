@@ -13,7 +13,9 @@
 namespace emulator {
 
 constexpr int ROWS = 64, DEPTH = 16, MAX_COLUMNS = 256, WARPS = WARPGROUP / WARP;
-constexpr uint32_t IN_FLIGHT = 0x7fc5c5c5;  // NaN
+
+// What accumulators in flight show: NaN, which spoils every result, next to a number, which no arithmetic leaves as it is.
+static float in_flight(int i) { return bits_float(i & 1 ? 0x7e5a5a5a : 0x7fc5c5c5); }
 
 // ---- Operands in shared memory ----------------------------------------------------------------------------------------
 
@@ -225,7 +227,7 @@ static void take_accumulators(Fiber *fiber, Member &member, Product &p, uint64_t
   }
   for (int i = 0; i < values; ++i) {
     p.tile->d[(size_t)(row_of(t, i) * call.columns + column_of(t, i))] = call.d[i];
-    call.d[i] = bits_float(IN_FLIGHT);
+    call.d[i] = in_flight(i);
   }
   member.accumulators.push_back({call.d, number, p.tile});
 }
@@ -306,7 +308,7 @@ static void give_back(Fiber *fiber, const InFlight &f, Site site) {
   const int t = fiber->thread % WARPGROUP, columns = f.tile->columns;
   bool changed = false;
   for (int i = 0; i < columns / 2; ++i) {
-    changed |= float_bits(f.d[i]) != IN_FLIGHT;
+    changed |= float_bits(f.d[i]) != float_bits(in_flight(i));
     f.d[i] = f.tile->d[(size_t)(row_of(t, i) * columns + column_of(t, i))];
   }
   if (changed) report(EMULATOR_IN_FLIGHT, site, "thread %d has written accumulators of a wgmma before this wait", fiber->thread);
