@@ -7,8 +7,8 @@ namespace {
 /* Rows beyond so many blocks are taken in turn. */
 constexpr int64_t MOST_BLOCKS = 65536;
 
-/* Blocks for each block of the attention that came before: of those two fill an SM, of these eight. */
-constexpr int BLOCKS_EACH = 4;
+/* Blocks for each block of the attention that came before: of those two fill an SM, of these six. */
+constexpr int BLOCKS_EACH = 3;
 
 template <class T>
 cudaError_t launch(const spindle_combine_args &a, bool scale_only, spindle_stream stream) {

@@ -4,7 +4,7 @@
  * Work. A warp takes a row of a head; a lane has four channels in 128, its warp the parts from first to last. Every lane merges
  * all (m, l) for itself: no exchange, one order, the same bits whichever warp and grid.
  * Memory. Each part's O is read once: 512 bytes a warp and part at 128 floats, AHEAD parts on their way before they are merged.
- * At 32 warps an SM that is 64 KB, where 15 KB would cover 800 clk at what an H200's SM can copy (18.6 bytes a clk). Per part a
+ * At 24 warps an SM that is 48 KB, where 15 KB would cover 800 clk at what an H200's SM can copy (18.6 bytes a clk). Per part a
  * warp issues about 40 instructions for 512 bytes, 27 clk of memory: the 4 schedulers of an SM do that in 10. Rows of more than
  * 128 channels walk their (m, l) again for every 128. Not measured yet.
  * In place. A lane has read its channels of all parts before it writes them, and all lanes have read the LSE of all parts before
@@ -19,39 +19,10 @@
 
 namespace spindle {
 
-constexpr int COMBINE_THREADS = 128, COMBINE_WARPS = COMBINE_THREADS / 32, COMBINE_BLOCKS = 8, COMBINE_AHEAD = 4;
+constexpr int COMBINE_THREADS = 128, COMBINE_WARPS = COMBINE_THREADS / 32, COMBINE_BLOCKS = 6, COMBINE_AHEAD = 4;
 
 SPINDLE__DEVICE int64_t combine_warp() { return (int64_t)prim::block_x() * COMBINE_WARPS + prim::warp(); }
 SPINDLE__DEVICE int64_t combine_warps() { return (int64_t)prim::grid_x() * COMBINE_WARPS; }
-
-/* ---- Four channels ---- */
-
-template <class Row>
-SPINDLE__DEVICE void get_some(const Row &row, int channel, int channels, float (&x)[4]) {
-  if (channel + 4 <= channels) {
-    row.get4(channel, x);
-    return;
-  }
-  SPINDLE__UNROLL
-  for (int k = 0; k < 4; ++k) x[k] = channel + k < channels ? row.get(channel + k) : 0.0f;
-}
-
-template <class Row>
-SPINDLE__DEVICE void put_some(const Row &row, int channel, int channels, const float (&x)[4]) {
-  if (channel + 4 <= channels) row.put4(channel, x);
-  for (int c = channel; channel + 4 > channels && c < channels; ++c)
-    row.put(c, c == channel ? x[0] : c == channel + 1 ? x[1] : x[2]);
-}
-
-/* Of a tensor of any dtype, from `element` on. */
-SPINDLE__DEVICE void put_row(void *tensor, int32_t dtype, int64_t element, int channel, int channels, const float (&x)[4]) {
-  if (dtype == SPINDLE_F32)
-    put_some(GlobalRow<float>::of(tensor, element), channel, channels, x);
-  else if (dtype == SPINDLE_BF16)
-    put_some(GlobalRow<bf16>::of(tensor, element), channel, channels, x);
-  else
-    put_some(GlobalRow<f16>::of(tensor, element), channel, channels, x);
-}
 
 /* ---- Parts of one row ---- */
 
@@ -132,7 +103,7 @@ __global__ void __launch_bounds__(COMBINE_THREADS, COMBINE_BLOCKS) combine(const
       const int channel = first + 4 * prim::lane();
       Sums sums = merge_parts<true>(parts, channel, a.head_dim_v);
       scale4(sums.o, finish<NaturalUnits>(sums.m, sums.l, sink, lse));
-      put_row(a.o.data, a.o_dtype, parts.row * a.o.row + parts.head * a.o.head, channel, a.head_dim_v, sums.o);
+      put_some(AnyRow{a.o.data, parts.row * a.o.row + parts.head * a.o.head, a.o_dtype, 1.0f}, channel, a.head_dim_v, sums.o);
     }
     prim::sync_warp();
     if (a.lse.data && prim::lane() == 0) a.lse.data[parts.row * a.lse.row + parts.head * a.lse.head] = lse;
@@ -154,7 +125,7 @@ __global__ void __launch_bounds__(COMBINE_THREADS, COMBINE_BLOCKS) combine_scale
       get_some(parts.o(0), channel, a.head_dim_v, o);
       SPINDLE__UNROLL
       for (int k = 0; k < 4; ++k) o[k] = merged(w, 0.0f, o[k]);
-      put_row(a.o.data, a.o_dtype, parts.row * a.o.row + parts.head * a.o.head, channel, a.head_dim_v, o);
+      put_some(AnyRow{a.o.data, parts.row * a.o.row + parts.head * a.o.head, a.o_dtype, 1.0f}, channel, a.head_dim_v, o);
     }
     prim::sync_warp();
     if (a.lse.data && prim::lane() == 0) a.lse.data[parts.row * a.lse.row + parts.head * a.lse.head] = lse;
@@ -173,8 +144,8 @@ SPINDLE__DEVICE void merge_row_splits(const spindle__attention_params &p, const 
     const int channel = first + 4 * prim::lane();
     Sums sums = merge_parts<true>(parts, channel, p.shape.head_dim_v);
     scale4(sums.o, finish(sums.m, sums.l, sink, lse));
-    put_row(a.o.data, p.shape.o_dtype, r.number * a.o.batch + at * a.o.row + head * a.o.head, channel, p.shape.head_dim_v,
-            sums.o);
+    put_some(AnyRow{a.o.data, r.number * a.o.batch + at * a.o.row + head * a.o.head, p.shape.o_dtype, 1.0f}, channel,
+             p.shape.head_dim_v, sums.o);
   }
   if (a.lse.data && prim::lane() == 0) a.lse.data[r.number * a.lse.batch + at * a.lse.row + head * a.lse.head] = lse;
 }

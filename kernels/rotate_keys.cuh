@@ -267,13 +267,13 @@ SPINDLE__DEVICE void rotate_line(const Line &line, RotateStage<typename Line::Ro
 /* A line's rows, those of four channels that do not turn. */
 template <class Line>
 SPINDLE__DEVICE void copy_line(const Line &line, const Rotary &rotary, int channel, int channels) {
-  const int begin = rotary.offset, end = rotary.offset + 2 * rotary.pairs, last = min(channel + 4, channels);
-  const bool turns = channel >= begin && last <= end, whole = (last <= begin || channel >= end) && last == channel + 4;
-  for (int k = 0; !turns && k < line.count; ++k) {
+  const int begin = rotary.offset, end = rotary.offset + 2 * rotary.pairs;
+  if (channel >= begin && min(channel + 4, channels) <= end) return;
+  for (int k = 0; k < line.count; ++k) {
+    float x[4];
     if (!line.has(k) || line.in(k).data == line.out(k).data) continue;
-    if (whole) line.out(k).copy4(line.in(k), channel);
-    for (int c = channel; !whole && c < last; ++c)
-      if (c < begin || c >= end) line.out(k).copy(line.in(k), c);
+    get_some(line.in(k), channel, channels, x);
+    put_some(line.out(k), channel, channels, x, begin, end);
   }
 }
 

@@ -19,7 +19,7 @@ SPINDLE__DEVICE uint2 pack4(const float (&x)[4]) {
   return make_uint2(prim::pack<T>(x[0], x[1]), prim::pack<T>(x[2], x[3]));
 }
 
-/* get4 and put4 take four channels from a multiple of four on, get and put any; copy4 and copy take the bits as they are. */
+/* get4 and put4 take four channels from a multiple of four on, get and put any. */
 template <class T>
 struct GlobalRow {
   using Four = uint2;
@@ -31,12 +31,6 @@ struct GlobalRow {
   SPINDLE__DEVICE void put4(int channel, const float (&x)[4]) const { prim::st_global((uint2 *)(data + channel), pack4<T>(x)); }
   SPINDLE__DEVICE float get(int channel) const { return prim::unpack<T>(prim::ld_global(data + channel)).x; }
   SPINDLE__DEVICE void put(int channel, float x) const { prim::st_global(data + channel, (uint16_t)prim::pack<T>(x, 0.0f)); }
-  SPINDLE__DEVICE void copy4(const GlobalRow &from, int channel) const {
-    prim::st_global((Four *)(data + channel), from.load4(channel));
-  }
-  SPINDLE__DEVICE void copy(const GlobalRow &from, int channel) const {
-    prim::st_global(data + channel, prim::ld_global(from.data + channel));
-  }
   SPINDLE__DEVICE GlobalRow at(int64_t element) const { return {data + element}; }
 };
 
@@ -53,12 +47,57 @@ struct GlobalRow<float> {
   }
   SPINDLE__DEVICE float get(int channel) const { return prim::ld_global(data + channel); }
   SPINDLE__DEVICE void put(int channel, float x) const { prim::st_global(data + channel, x); }
-  SPINDLE__DEVICE void copy4(const GlobalRow &from, int channel) const {
-    prim::st_global((Four *)(data + channel), from.load4(channel));
-  }
-  SPINDLE__DEVICE void copy(const GlobalRow &from, int channel) const { put(channel, from.get(channel)); }
   SPINDLE__DEVICE GlobalRow at(int64_t element) const { return {data + element}; }
 };
+
+/* A row of any type, for writing. e4m3: value / divisor is stored. */
+struct AnyRow {
+  void *tensor;
+  int64_t element; /* the row's first */
+  int32_t dtype;
+  float divisor;
+  SPINDLE__DEVICE void put4(int channel, const float (&x)[4]) const {
+    if (dtype == SPINDLE_F32) GlobalRow<float>::of(tensor, element).put4(channel, x);
+    if (dtype == SPINDLE_BF16) GlobalRow<bf16>::of(tensor, element).put4(channel, x);
+    if (dtype == SPINDLE_F16) GlobalRow<f16>::of(tensor, element).put4(channel, x);
+    if (dtype != SPINDLE_F8E4M3) return;
+    const uint32_t low = prim::pack_e4m3x2(x[0] / divisor, x[1] / divisor);
+    const uint32_t high = prim::pack_e4m3x2(x[2] / divisor, x[3] / divisor);
+    prim::st_global((uint32_t *)((uint8_t *)tensor + element + channel), low | high << 16);
+  }
+  SPINDLE__DEVICE void put(int channel, float x) const {
+    if (dtype == SPINDLE_F32) GlobalRow<float>::of(tensor, element).put(channel, x);
+    if (dtype == SPINDLE_BF16) GlobalRow<bf16>::of(tensor, element).put(channel, x);
+    if (dtype == SPINDLE_F16) GlobalRow<f16>::of(tensor, element).put(channel, x);
+    if (dtype == SPINDLE_F8E4M3) ((uint8_t *)tensor)[element + channel] = (uint8_t)prim::pack_e4m3x2(x / divisor, 0.0f);
+  }
+};
+
+/* ---- Four channels of a row of `channels`, of which the last may be fewer ---- */
+
+template <class Row>
+SPINDLE__DEVICE void get_some(const Row &row, int channel, int channels, float (&x)[4]) {
+  if (channel + 4 <= channels) {
+    row.get4(channel, x);
+    return;
+  }
+  SPINDLE__UNROLL
+  for (int k = 0; k < 4; ++k) x[k] = channel + k < channels ? row.get(channel + k) : 0.0f;
+}
+
+/* Those that are not in [begin, end). */
+template <class Row>
+SPINDLE__DEVICE void put_some(const Row &row, int channel, int channels, const float (&x)[4], int begin = 0, int end = 0) {
+  if (channel + 4 <= channels && (channel + 4 <= begin || channel >= end)) {
+    row.put4(channel, x);
+    return;
+  }
+  SPINDLE__UNROLL
+  for (int k = 0; k < 4; ++k) {
+    const int c = channel + k;
+    if (c < channels && (c < begin || c >= end)) row.put(c, x[k]);
+  }
+}
 
 }  // namespace spindle
 
