@@ -234,8 +234,8 @@ SPINDLE__DEVICE int64_t longest_walk(const spindle__prepare_params &p, const spi
   return most;
 }
 
-/* A block's share of all keys, over ITEMS_PER_BLOCK. Requests get as many splits as they have whole shares: no more items in all
- * than the device is to be filled with. */
+/* A block's share of all keys, over ITEMS_PER_BLOCK. Requests get as many splits as they have whole shares, so that there are no
+ * more split items than the device is to be filled with. */
 SPINDLE__DEVICE int64_t share_of_keys(const spindle__prepare_params &p, PrepareShared &shared, int num_requests) {
   for (int first = 0; first < num_requests; first += PREPARE_THREADS) {
     const int k = first + prim::thread_index(), count = min(PREPARE_THREADS, num_requests - first);

@@ -44,8 +44,8 @@ typedef struct spindle__totals {
 
 #define SPINDLE__ROTATE_BLOCK    64
 #define SPINDLE__PREPARE_THREADS 256
-/* Splitting fills a device of B blocks with at most so many times B items: B x this x item_rows partial results always suffice.
- */
+/* Keys are split as fits where there are fewer items than so many times the blocks that run at a time, and into no more: blocks x
+ * this x item_rows partial results always suffice. */
 #define SPINDLE__ITEMS_PER_BLOCK 2
 
 typedef struct spindle__state {
@@ -106,7 +106,8 @@ SPINDLE__SHARED int32_t spindle__num_key_copies(const spindle__prepared *r) {
 
 /* Under xPos a key is scaled by its pair's zeta^(-(j - centre) / scale_base), a query by the opposite: keys [centre, centre +
  * block) share a centre, so that neither side leaves the range of its type. A pair of the lowest zeta (2/7) grows by at most 2^7
- * over a block. Centres are the multiples of the block. */
+ * over a block. Centres are the multiples of the block, which is a
+ * power of 2. */
 SPINDLE__SHARED int64_t spindle__decay_block(double scale_base) {
   int64_t block = 2048;
   while (block > 8 && (double)block > 4 * scale_base) block /= 2;
