@@ -20,4 +20,30 @@ SPINDLE__SHARED int64_t spindle__max(int64_t a, int64_t b) { return a > b ? a : 
 SPINDLE__SHARED int64_t spindle__floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
 SPINDLE__SHARED int64_t spindle__ceil_div(int64_t a, int64_t b) { return -spindle__floor_div(-a, b); }
 
+/* x / d and x % d for x >= 0, d > 0. On a GPU 64 bits are divided by a subroutine, and what is in registers around a call goes
+ * through memory: there 32 bits if they do, else bit by bit. */
+SPINDLE__SHARED int64_t spindle__divide(int64_t x, int64_t d, int64_t *rest) {
+#if defined(__CUDACC__) || defined(SPINDLE_EMULATED)
+  uint64_t quotient = 0, left = 0;
+  if (((uint64_t)x | (uint64_t)d) <= UINT32_MAX) {
+    quotient = (uint32_t)x / (uint32_t)d;
+    left = (uint32_t)x - (uint32_t)quotient * (uint32_t)d;
+  } else {
+    for (int bit = 62; bit >= 0; bit--) {
+      left = left << 1 | ((uint64_t)x >> bit & 1);
+      quotient <<= 1;
+      if (left >= (uint64_t)d) {
+        left -= (uint64_t)d;
+        quotient++;
+      }
+    }
+  }
+  *rest = (int64_t)left;
+  return (int64_t)quotient;
+#else
+  *rest = x % d;
+  return x / d;
+#endif
+}
+
 #endif

@@ -39,8 +39,8 @@ SPINDLE__DEVICE KeySource key_source(const spindle__prepared &r, const spindle__
 
 /* Threads 0 .. Keys - 1, a column each; a sync_block must follow. */
 template <int Keys, int Rows>
-SPINDLE__DEVICE_CALLED void find_keys(const spindle__attention_params &p, const Work<Rows> &work, const KeySource &source, int x,
-                                      KeyTile<Keys> &keys) {
+SPINDLE__DEVICE void find_keys(const spindle__attention_params &p, const Work<Rows> &work, const KeySource &source, int x,
+                               KeyTile<Keys> &keys) {
   const spindle__prepared &r = p.state.requests[work.request];
   const int column = prim::thread_index(), kv_head = work.item.h0 / p.schedule.group;
   const int64_t u = work.slot0 + (int64_t)x * Keys + column;
@@ -52,7 +52,7 @@ SPINDLE__DEVICE_CALLED void find_keys(const spindle__attention_params &p, const 
   keys.v[column] = (const unsigned char *)p.args.v.data + 2 * v;
   keys.index[column] = key.index;
   if (source.rotate) {
-    keys.position[column] = valid ? spindle__map_at(&work.segment.k_map, key.index) : 0;
+    keys.position[column] = valid ? spindle__map_at(&work.segment->k_map, key.index) : 0;
     keys.distance[column] = (float)(work.centre - key.index);
   }
   const uint32_t mask = prim::ballot(valid);
@@ -64,7 +64,7 @@ template <int D, int Keys, int Threads>
 SPINDLE__DEVICE void copy_keys(uint32_t tile, const unsigned char *const (&rows)[Keys], const uint32_t (&valid)[2],
                                int channels) {
   SPINDLE__NO_UNROLL /* scores are in registers meanwhile: there are none for the addresses of several rows */
-  for (int i = prim::thread_index(); i < Keys * Tile<D>::CHUNKS; i += Threads) {
+      for (int i = prim::thread_index(); i < Keys * Tile<D>::CHUNKS; i += Threads) {
     const int row = i / Tile<D>::CHUNKS, chunk = i % Tile<D>::CHUNKS;
     const int bytes = valid[row / 32] >> row % 32 & 1 ? chunk_bytes(channels, chunk) : 0;
     prim::cp_async<16>(tile + Tile<D>::chunk(row, chunk), rows[row] + (bytes ? 16 * chunk : 0), bytes);

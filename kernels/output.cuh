@@ -99,60 +99,49 @@ SPINDLE__DEVICE void store_rows(Kernel &k) {
 
 /* ---- Splits in turn ---- */
 
-/* Splits that one block walks in turn: their sums so far lie in the block's part of scratch, a thread's elements Threads apart:
- * O, then maxima, then sums. */
+/* The sums of the splits that a block has walked so far lie in its part of scratch, a thread's elements Threads apart: O, then
+ * maxima, then sums. */
 template <class Kernel>
-struct WholeSums {
+struct KeptSums {
   static constexpr int O = Kernel::M * Kernel::CHUNKS * Kernel::C * 4;
   float *data;
 
-  SPINDLE__DEVICE explicit WholeSums(Kernel &k)
+  SPINDLE__DEVICE explicit KeptSums(Kernel &k)
       : data(k.p.whole + (int64_t)prim::block_x() * (Kernel::Shape::ROWS * (k.p.o_stride + 8)) + prim::thread_index()) {}
-  SPINDLE__DEVICE float &at(int i) const { return data[i * Kernel::Shape::THREADS]; }
-  SPINDLE__DEVICE float &o(int i) const { return at(i); }
-  SPINDLE__DEVICE float &maximum(int i) const { return at(O + i); }
-  SPINDLE__DEVICE float &sum(int i) const { return at(O + 2 * Kernel::M + i); }
+  SPINDLE__DEVICE float get(int i) const { return prim::ld_global(data + i * Kernel::Shape::THREADS); }
+  SPINDLE__DEVICE void put(int i, float x) const { prim::st_global(data + i * Kernel::Shape::THREADS, x); }
 };
 
 template <class Kernel>
-SPINDLE__DEVICE void clear_whole(Kernel &k) {
-  const WholeSums<Kernel> whole(k);
-  for (int i = 0; i < WholeSums<Kernel>::O; ++i) whole.o(i) = 0.0f;
-  for (int i = 0; i < 2 * Kernel::M; ++i) {
-    whole.maximum(i) = -INFINITY;
-    whole.sum(i) = 0.0f;
+SPINDLE__DEVICE void keep_sums(Kernel &k) {
+  const KeptSums<Kernel> kept(k);
+  SPINDLE__UNROLL
+  for (int i = 0; i < KeptSums<Kernel>::O; ++i)
+    kept.put(i, k.o[i / (4 * Kernel::C * Kernel::CHUNKS)][i / (4 * Kernel::C) % Kernel::CHUNKS][i / 4 % Kernel::C][i % 4]);
+  SPINDLE__UNROLL
+  for (int r = 0; r < 2 * Kernel::M; ++r) {
+    kept.put(KeptSums<Kernel>::O + r, k.maximum[r / 2][r % 2]);
+    kept.put(KeptSums<Kernel>::O + 2 * Kernel::M + r, sum_of_quad(k.sum[r / 2][r % 2]));
   }
 }
 
-/* Element i of a thread's O belongs to row half (i / (O / M), i / 2 % 2). */
 template <class Kernel>
-SPINDLE__DEVICE void add_to_whole(Kernel &k) {
-  const WholeSums<Kernel> whole(k);
+SPINDLE__DEVICE void add_splits_before(Kernel &k) {
+  const KeptSums<Kernel> kept(k);
   SPINDLE__UNROLL
   for (int r = 0; r < 2 * Kernel::M; ++r) {
     const int m = r / 2, h = r % 2;
-    const MergeWeights w = merge(whole.maximum(r), whole.sum(r), k.maximum[m][h], sum_of_quad(k.sum[m][h]));
+    float maximum = kept.get(KeptSums<Kernel>::O + r), sum = kept.get(KeptSums<Kernel>::O + 2 * Kernel::M + r);
+    const MergeWeights w = merge(maximum, sum, k.maximum[m][h], sum_of_quad(k.sum[m][h]));
+    k.maximum[m][h] = maximum;
+    k.sum[m][h] = prim::lane() % 4 == 0 ? sum : 0.0f; /* a quad's four are added */
     SPINDLE__UNROLL
     for (int j = 0; j < Kernel::CHUNKS * Kernel::C; ++j) {
-      const float(&o)[4] = k.o[m][j / Kernel::C][j % Kernel::C];
+      float(&o)[4] = k.o[m][j / Kernel::C][j % Kernel::C];
       const int i = (m * Kernel::CHUNKS * Kernel::C + j) * 4 + 2 * h;
-      whole.o(i) = merged(w, whole.o(i), o[2 * h]);
-      whole.o(i + 1) = merged(w, whole.o(i + 1), o[2 * h + 1]);
+      o[2 * h] = merged(w, kept.get(i), o[2 * h]);
+      o[2 * h + 1] = merged(w, kept.get(i + 1), o[2 * h + 1]);
     }
-  }
-}
-
-/* The whole becomes the block's sums. */
-template <class Kernel>
-SPINDLE__DEVICE void take_whole(Kernel &k) {
-  const WholeSums<Kernel> whole(k);
-  SPINDLE__UNROLL
-  for (int i = 0; i < WholeSums<Kernel>::O; ++i)
-    k.o[i / (4 * Kernel::C * Kernel::CHUNKS)][i / (4 * Kernel::C) % Kernel::CHUNKS][i / 4 % Kernel::C][i % 4] = whole.o(i);
-  SPINDLE__UNROLL
-  for (int r = 0; r < 2 * Kernel::M; ++r) {
-    k.maximum[r / 2][r % 2] = whole.maximum(r);
-    k.sum[r / 2][r % 2] = prim::lane() % 4 == 0 ? whole.sum(r) : 0.0f; /* a quad's four are added */
   }
 }
 

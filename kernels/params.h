@@ -28,9 +28,15 @@ typedef struct spindle__map {
   int32_t scaled; /* 0: steps; 1: scaled_step; 2: scaled_step and scaled_offset */
 } spindle__map;
 
+/* Where the map divides, x < 0 is taken as 0: only rows before the first key have such indices, and they see nothing. */
 SPINDLE__SHARED int64_t spindle__map_at(const spindle__map *m, int64_t x) {
-  int64_t r = m->modulus ? x % m->modulus : x;
-  return spindle__min(r / m->group * m->a + m->offset, m->cap);
+  int64_t rest;
+  if (m->modulus) {
+    spindle__divide(spindle__max(x, 0), m->modulus, &rest);
+    x = rest;
+  }
+  if (m->group > 1) x = spindle__divide(spindle__max(x, 0), m->group, &rest);
+  return spindle__min(x * m->a + m->offset, m->cap);
 }
 
 SPINDLE__SHARED int spindle__map_equal(const spindle__map *x, const spindle__map *y) {

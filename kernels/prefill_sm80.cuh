@@ -106,7 +106,7 @@ struct Prefill {
   SPINDLE__DEVICE void rotate_queries() {
     const spindle__prepared &r = request();
     const uint32_t tile = prim::shared_address(smem.q);
-    const int scaled = smem.work.segment.group[0].q_map.scaled; /* alike in all groups that share a key map */
+    const int scaled = smem.work.segment->group[0].q_map.scaled; /* alike in all groups that share a key map */
     const float a = (float)r.attention_factor;
     Rotation rotation;
     rotation.phases = spindle__phases_of(&p.state, p.shape.rotary_dim / 2, smem.work.request, scaled);
@@ -134,7 +134,7 @@ struct Prefill {
   SPINDLE__DEVICE void rotate_keys(const KeyTile<Shape::KEYS> &keys) {
     const spindle__prepared &r = request();
     Rotation rotation;
-    rotation.phases = spindle__phases_of(&p.state, p.shape.rotary_dim / 2, smem.work.request, smem.work.segment.k_map.scaled);
+    rotation.phases = spindle__phases_of(&p.state, p.shape.rotary_dim / 2, smem.work.request, smem.work.segment->k_map.scaled);
     rotation.offsets = nullptr;
     rotation.rates = r.scale_base > 0 ? smem.work.rates : nullptr;
     rotation.factor = 1.0f;
@@ -144,14 +144,15 @@ struct Prefill {
 
   SPINDLE__DEVICE void multiply_keys(float (&s)[M][N][4]) {
     const uint32_t q = prim::shared_address(smem.q), k = prim::shared_address(smem.k);
+    const int lane = prim::lane(), row = first_row();
     SPINDLE__UNROLL
     for (int i = 0; i < M * N * 4; ++i) s[i / (4 * N)][i / 4 % N][i % 4] = 0.0f;
     SPINDLE__UNROLL
     for (int step = 0; step < D / 16; ++step) {
       if (D == 256 && 16 * step >= p.shape.head_dim_qk) continue;
       uint32_t a[M][4], b[N][2];
-      load_a<D>(a, q, first_row(), step);
-      load_keys<D>(b, k, step);
+      load_a<D>(a, q, row, lane, step);
+      load_keys<D>(b, k, lane, step);
       SPINDLE__UNROLL
       for (int m = 0; m < M; ++m) prim::mma_each<T>(s[m], a[m], b);
     }
@@ -218,13 +219,14 @@ struct Prefill {
 
   SPINDLE__DEVICE void multiply_values(const uint32_t (&weights)[M][N][2]) {
     const uint32_t v = prim::shared_address(smem.v);
+    const int lane = prim::lane();
     SPINDLE__UNROLL
     for (int step = 0; step < Shape::KEYS / 16; ++step) {
       SPINDLE__UNROLL
       for (int c = 0; c < CHUNKS; ++c) {
         if (D == 256 && 8 * C * c >= p.shape.head_dim_v) continue;
         uint32_t b[C][2];
-        load_values<D>(b, v, 16 * step, C * c);
+        load_values<D>(b, v, lane, 16 * step, C * c);
         SPINDLE__UNROLL
         for (int m = 0; m < M; ++m) {
           const uint32_t a[4] = {weights[m][2 * step][0], weights[m][2 * step][1], weights[m][2 * step + 1][0],
@@ -270,7 +272,7 @@ struct Prefill {
   }
 
   SPINDLE__DEVICE void walk_segment() {
-    const KeySource source = key_source(request(), smem.work.segment.k_map, K == Keys::RAW);
+    const KeySource source = key_source(request(), smem.work.segment->k_map, K == Keys::RAW);
     place_rows(p, smem.work);
     if (prim::thread_index() < Shape::KEYS) find_keys(p, smem.work, source, 0, smem.keys[0]);
     copy_queries();
@@ -287,30 +289,33 @@ struct Prefill {
 
   /* ---- Items ---- */
 
-  SPINDLE__DEVICE void store() {
-    if (smem.work.cursor.in_turn) take_whole(*this);
-    store_rows<T, D>(*this);
+  /* All threads: what to do next, once all are done with what was before. */
+  SPINDLE__DEVICE Step decide() {
+    prim::sync_block();
+    if (prim::thread_index() == 0) smem.work.step = next_step(p, smem.work);
+    prim::sync_block();
+    return smem.work.step;
   }
 
   SPINDLE__DEVICE void run() {
-    if (prim::thread_index() == 0) smem.work.step = Step::NONE;
     for (;;) {
-      prim::sync_block(); /* all are done with the step before */
-      if (prim::thread_index() == 0) smem.work.step = next_step(p, smem.work);
       prim::sync_block();
-      const Step step = smem.work.step;
-      if (step == Step::STOP) return;
-      if (step == Step::BEGIN) {
-        begin_item(p, smem.work);
-        clear();
-        if (smem.work.cursor.in_turn) clear_whole(*this);
+      if (prim::thread_index() == 0) next_item(p, smem.work);
+      prim::sync_block();
+      if (smem.work.step == Step::STOP) return;
+      begin_item(p, smem.work);
+      clear();
+      for (;;) {
+        const Step step = decide();
+        if (step == Step::STORE) break;
+        if (step == Step::WALK) walk_segment();
+        if (step == Step::ADD) add_splits_before(*this);
+        if (step == Step::KEEP) {
+          keep_sums(*this);
+          clear();
+        }
       }
-      if (step == Step::WALK) walk_segment();
-      if (step == Step::ADD) {
-        add_to_whole(*this);
-        clear();
-      }
-      if (step == Step::STORE) store();
+      store_rows<T, D>(*this);
     }
   }
 };

@@ -25,17 +25,6 @@ typedef struct spindle__key {
 
 SPINDLE__SHARED int64_t spindle__clamp(int64_t x, int64_t low, int64_t high) { return spindle__max(low, spindle__min(x, high)); }
 
-/* u / size and u % size for u >= 0: nearly always in 32 bits, where a GPU divides several times faster. */
-SPINDLE__SHARED int64_t spindle__divide(int64_t u, int32_t size, int32_t *rest) {
-  if (u > UINT32_MAX) {
-    *rest = (int32_t)(u % size);
-    return u / size;
-  }
-  uint32_t quotient = (uint32_t)u / (uint32_t)size;
-  *rest = (int32_t)((uint32_t)u - quotient * (uint32_t)size);
-  return quotient;
-}
-
 /* ---- Table entries ---- */
 
 /* Valid slots of table entry e: [first, end), perhaps none. */
@@ -98,16 +87,14 @@ SPINDLE__SHARED int64_t spindle__end_slot(const spindle_batch *b, const spindle_
 /* Index of slot u >= 0 where no page_index says it: this shard's key number u of the whole text. */
 SPINDLE__SHARED int64_t spindle__sharded_index(const spindle_batch *b, const spindle__request *r, int64_t u) {
   if (b->shard_count == 1) return u + r->kv_index;
-  int32_t rest;
-  int64_t block = spindle__divide(u, b->shard_size, &rest);
+  int64_t rest, block = spindle__divide(u, b->shard_size, &rest);
   return (block * b->shard_count + b->shard_rank) * b->shard_size + rest + r->kv_index;
 }
 
 /* Index of slot u of the request. */
 SPINDLE__SHARED int64_t spindle__slot_index(const spindle_batch *b, const spindle__request *r, int64_t u) {
   if (!b->page_index) return spindle__sharded_index(b, r, u);
-  int32_t offset;
-  int64_t e = spindle__divide(u, b->page_size, &offset);
+  int64_t offset, e = spindle__divide(u, b->page_size, &offset);
   return spindle__entry_index(b, r, e) + offset;
 }
 
@@ -115,9 +102,10 @@ SPINDLE__SHARED int64_t spindle__slot_index(const spindle_batch *b, const spindl
 SPINDLE__SHARED int64_t spindle__find_sharded(const spindle_batch *b, const spindle__request *r, int64_t j) {
   int64_t x = spindle__max(j - r->kv_index, 0), u = x;
   if (b->shard_count > 1) { /* x lies in block `number` of the text, which belongs to rank `owner` */
-    int64_t number = x / b->shard_size, round = number / b->shard_count, owner = number % b->shard_count;
+    int64_t rest, owner, number = spindle__divide(x, b->shard_size, &rest),
+                         round = spindle__divide(number, b->shard_count, &owner);
     u = round * b->shard_size;
-    if (owner == b->shard_rank) u += x % b->shard_size;
+    if (owner == b->shard_rank) u += rest;
     if (owner > b->shard_rank) u += b->shard_size;
   }
   return spindle__min(u, spindle__num_slots(b, r));
@@ -136,7 +124,8 @@ SPINDLE__SHARED spindle__key spindle__key_at(const spindle_batch *b, const spind
     return key;
   }
   int32_t first, end;
-  int64_t e = spindle__divide(in, b->page_size, &key.row);
+  int64_t row, e = spindle__divide(in, b->page_size, &row);
+  key.row = (int32_t)row;
   spindle__entry_span(b, r, e, &first, &end);
   key.page = (int32_t)spindle__clamp(b->pages[r->first_entry + e], 0, b->num_pages - 1);
   key.index = b->page_index ? spindle__entry_index(b, r, e) + key.row : spindle__sharded_index(b, r, in);

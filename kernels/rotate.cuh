@@ -86,6 +86,7 @@ SPINDLE__DEVICE void turn_to(Turn &t, int64_t position, const Rotation &rotation
       spindle__phase_cos_sin((uint64_t)t.at * t.phase[k].step + offset, &t.c[k], &t.s[k]);
     }
   }
+  SPINDLE__NO_UNROLL
   for (; t.at < position; ++t.at) {
     SPINDLE__UNROLL
     for (int k = 0; k < 4; ++k) {
@@ -161,10 +162,12 @@ template <class T, int D, int Run>
 SPINDLE__DEVICE void rotate_tile(uint32_t tile, int rows, const Rotary &rotary, const Rotation &rotation,
                                  const int64_t *positions, const float *distances) {
   const int groups = rotary_groups(rotary), runs = (rows + Run - 1) / Run;
+  SPINDLE__NO_UNROLL
   for (int unit = prim::thread_index(); unit < groups * runs; unit += prim::block_threads()) {
     const int group = unit % groups, first = unit / groups * Run, end = min(first + Run, rows);
     Turn turn = turn_of(rotation, rotary, group);
-    for (int row = first; row < end; ++row) {
+    SPINDLE__NO_UNROLL /* accumulators are in registers meanwhile */
+        for (int row = first; row < end; ++row) {
       float x[4], y[4];
       const SharedRow<T, D> at = {tile, row};
       load_pairs(rotary, at, group, x, y);

@@ -36,8 +36,7 @@ SPINDLE__DEVICE int chunk_bytes(int channels, int chunk) { return max(0, min(16,
 
 /* A: M blocks of 16 rows x 16 channels from 16 step on. */
 template <int D, int M>
-SPINDLE__DEVICE void load_a(uint32_t (&a)[M][4], uint32_t tile, int row, int step) {
-  const int lane = prim::lane();
+SPINDLE__DEVICE void load_a(uint32_t (&a)[M][4], uint32_t tile, int row, int lane, int step) {
   const uint32_t first = tile + Tile<D>::chunk(row + lane % 16, step, lane / 16);
   uint32_t at[M];
   SPINDLE__UNROLL
@@ -56,8 +55,7 @@ SPINDLE__DEVICE void split_columns(const uint32_t (&r)[N / 2][4], uint32_t (&b)[
 
 /* B = K^T: N blocks of 8 keys x 16 channels from 16 step on. */
 template <int D, int N>
-SPINDLE__DEVICE void load_keys(uint32_t (&b)[N][2], uint32_t tile, int step) {
-  const int lane = prim::lane();
+SPINDLE__DEVICE void load_keys(uint32_t (&b)[N][2], uint32_t tile, int lane, int step) {
   const uint32_t first = tile + Tile<D>::chunk(lane / 16 * 8 + lane % 8, step, lane / 8 % 2);
   uint32_t at[N / 2], r[N / 2][4];
   SPINDLE__UNROLL
@@ -68,8 +66,7 @@ SPINDLE__DEVICE void load_keys(uint32_t (&b)[N][2], uint32_t tile, int step) {
 
 /* B = V: 16 keys from `key` on x N blocks of 8 channels from block `block` on. */
 template <int D, int N>
-SPINDLE__DEVICE void load_values(uint32_t (&b)[N][2], uint32_t tile, int key, int block) {
-  const int lane = prim::lane();
+SPINDLE__DEVICE void load_values(uint32_t (&b)[N][2], uint32_t tile, int lane, int key, int block) {
   uint32_t at[N / 2], r[N / 2][4];
   SPINDLE__UNROLL
   for (int i = 0; i < N / 2; ++i) at[i] = tile + Tile<D>::chunk(lane % 16, block / 2 + i, lane / 16) + key * Tile<D>::ROW_BYTES;

@@ -14,12 +14,12 @@ constexpr float LN_2 = 0.6931471805599453f;
 
 /* What a block does next. One thread decides, all do it. */
 enum class Step : int32_t {
-  NONE,
+  STOP,
   BEGIN, /* an item */
   WALK,  /* the segment at work */
-  ADD,   /* the sums of a split to those of the splits before it, which this block walks in turn */
-  STORE, /* the item's rows */
-  STOP
+  ADD,   /* the sums of the splits before to those of the split walked: this block walks them in turn */
+  KEEP,  /* the sums so far, for the next split */
+  STORE  /* the item's rows */
 };
 
 /* How far an item's list of segments has been walked. */
@@ -30,6 +30,7 @@ struct Cursor {
   int32_t segment;
   bool by_index;
   bool in_turn; /* fixed splits that no other block shares: a part each */
+  bool later;   /* there has been a part before this one */
 };
 
 /* In shared memory. Row r of an item is packed row r: query row r / heads under query head h0 + r % heads. */
@@ -48,7 +49,9 @@ struct Work {
   uint32_t signs[(Rows + 31) / 32]; /* rows whose sign is not 1 */
   float bias_a[Rows], bias_p[Rows];
 
-  spindle__segment segment;   /* cut to the split, or to a block of keys with one centre of decay */
+  const spindle__segment
+      *segment; /* the one at work: its keys with indices in [j0, j1), all or those of a split or of a decay block */
+  int64_t j0, j1;
   int64_t slot0, slot1;       /* its slots */
   int64_t full_from, full_to; /* keys with indices in [full_from, full_to] are seen by all rows of the item */
   int64_t centre;             /* xPos */
@@ -73,8 +76,8 @@ SPINDLE__DEVICE int32_t request_of(const spindle__state &state, int64_t x) {
   return low;
 }
 
-SPINDLE__DEVICE_CALLED void find_segments(const spindle__attention_params &p, const spindle__prepared &r,
-                                          const spindle__item &item, const spindle__segment *&segments, int32_t &count) {
+SPINDLE__DEVICE void find_segments(const spindle__attention_params &p, const spindle__prepared &r, const spindle__item &item,
+                                   const spindle__segment *&segments, int32_t &count) {
   const spindle__tile &tile = p.state.tile_segments[r.work.first_tile + item.tile];
   segments = p.state.segments + tile.first[item.shifted];
   count = tile.count[item.shifted];
@@ -89,7 +92,7 @@ SPINDLE__DEVICE_CALLED void find_segments(const spindle__attention_params &p, co
 /* Takes the next item of this launch's KV heads, if there is one. The counter wraps to 0 with the last block's last attempt, so
  * the next run finds it as prepare left it: a run makes num_items + grid attempts. */
 template <int Rows>
-SPINDLE__DEVICE_CALLED bool take_item(const spindle__attention_params &p, Work<Rows> &work) {
+SPINDLE__DEVICE bool take_item(const spindle__attention_params &p, Work<Rows> &work) {
   spindle__totals *totals = p.state.totals;
   const uint32_t last = (uint32_t)totals->num_items + (uint32_t)prim::grid_x() - 1;
   for (;;) {
@@ -143,7 +146,7 @@ SPINDLE__DEVICE_CALLED void begin_item(const spindle__attention_params &p, Work<
 /* ---- Segments ---- */
 
 /* The index of the first key present in [j0, j1), or j1. */
-SPINDLE__DEVICE_CALLED int64_t first_key(const spindle_batch &b, const spindle__request &r, int64_t j0, int64_t j1) {
+SPINDLE__DEVICE int64_t first_key(const spindle_batch &b, const spindle__request &r, int64_t j0, int64_t j1) {
   int64_t slot0, slot1;
   spindle__slots_in(&b, &r, j0, j1, &slot0, &slot1);
   for (; slot0 < slot1; ++slot0) {
@@ -155,13 +158,13 @@ SPINDLE__DEVICE_CALLED int64_t first_key(const spindle_batch &b, const spindle__
 
 /* The part [j0, j1) of a segment becomes the one at work. */
 template <int Rows>
-SPINDLE__DEVICE_CALLED void set_segment(const spindle__attention_params &p, Work<Rows> &work, const spindle__segment &segment,
-                                        int64_t j0, int64_t j1, int64_t centre) {
+SPINDLE__DEVICE void set_segment(const spindle__attention_params &p, Work<Rows> &work, const spindle__segment &segment,
+                                 int64_t j0, int64_t j1, int64_t centre) {
   const spindle__request &r = p.state.requests[work.request].request;
   int64_t rows = 0, from = j0, to = j1 - 1;
-  work.segment = segment;
-  work.segment.j0 = j0;
-  work.segment.j1 = j1;
+  work.segment = &segment;
+  work.j0 = j0;
+  work.j1 = j1;
   work.centre = centre;
   for (int32_t g = 0; g < segment.num_groups; ++g) {
     const spindle__row_group &group = segment.group[g];
@@ -193,7 +196,8 @@ SPINDLE__DEVICE void set_next_split(const spindle__attention_params &p, Work<Row
   for (int32_t k = 0; k < work.num_segments; ++k)
     if (work.segments[k].j1 > j) next = spindle__min(next, spindle__max(work.segments[k].j0, j));
   next = first_key(p.batch, r.request, next, r.request.key_hi);
-  const int64_t split = next / r.work.split_size;
+  int64_t rest;
+  const int64_t split = spindle__divide(spindle__max(next, 0), r.work.split_size, &rest);
   set_part(work.cursor, split * r.work.split_size, next < r.request.key_hi ? (split + 1) * r.work.split_size : 0);
 }
 
@@ -203,6 +207,7 @@ SPINDLE__DEVICE void set_cursor(const spindle__attention_params &p, Work<Rows> &
   const spindle__work &w = r.work;
   Cursor &c = work.cursor;
   c.in_turn = w.num_splits == 1 && w.split_by_index;
+  c.later = false;
   c.by_index = w.num_splits == 1 || w.split_by_index;
   if (c.in_turn) {
     set_next_split(p, work, r.request.key_lo);
@@ -227,7 +232,7 @@ SPINDLE__DEVICE bool next_keys(const spindle__attention_params &p, Work<Rows> &w
     if (j0 < j1 && r.scale_base > 0) {
       const int64_t block = spindle__decay_block(r.scale_base);
       j0 = first_key(p.batch, r.request, j0, j1);
-      centre = j0 / block * block;
+      centre = j0 & -block;
       j1 = spindle__min(j1, centre + block);
     }
     if (j0 >= j1) {
@@ -244,33 +249,37 @@ SPINDLE__DEVICE bool next_keys(const spindle__attention_params &p, Work<Rows> &w
 }
 
 template <int Rows>
-SPINDLE__DEVICE_CALLED Step next_step(const spindle__attention_params &p, Work<Rows> &work) {
+SPINDLE__DEVICE_CALLED void next_item(const spindle__attention_params &p, Work<Rows> &work) {
+  work.step = take_item(p, work) ? Step::BEGIN : Step::STOP;
+  if (work.step == Step::BEGIN) set_cursor(p, work);
+}
+
+template <int Rows>
+SPINDLE__DEVICE Step next_step(const spindle__attention_params &p, Work<Rows> &work) {
   Cursor &c = work.cursor;
-  if (work.step == Step::NONE || work.step == Step::STORE) {
-    if (!take_item(p, work)) return Step::STOP;
-    set_cursor(p, work);
-    return Step::BEGIN;
-  }
+  if (work.step == Step::KEEP) c.later = true;
   if (next_keys(p, work)) return Step::WALK;
-  if (!c.in_turn || c.from >= c.to) return Step::STORE;
-  set_next_split(p, work, c.to);
-  return Step::ADD;
+  if (work.step == Step::WALK && c.in_turn) {
+    set_next_split(p, work, c.to);
+    if (c.later) return Step::ADD;
+  }
+  return c.in_turn && c.from < c.to ? Step::KEEP : Step::STORE;
 }
 
 /* ---- Rows in a segment ---- */
 
 /* All threads, when a segment is set: each row's group and position. */
 template <int Rows>
-SPINDLE__DEVICE_CALLED void place_rows(const spindle__attention_params &p, Work<Rows> &work) {
+SPINDLE__DEVICE void place_rows(const spindle__attention_params &p, Work<Rows> &work) {
   const spindle__prepared &r = p.state.requests[work.request];
   const int thread = prim::thread_index();
   if (thread >= Rows) return;
   const int64_t i = r.request.q_index + work.row[thread];
   int group = -1;
-  for (int32_t g = 0; work.row[thread] >= 0 && g < work.segment.num_groups; ++g)
-    if (i >= work.segment.group[g].i0 && i < work.segment.group[g].i1) group = g;
+  for (int32_t g = 0; work.row[thread] >= 0 && g < work.segment->num_groups; ++g)
+    if (i >= work.segment->group[g].i0 && i < work.segment->group[g].i1) group = g;
   work.group[thread] = (int8_t)group;
-  work.position[thread] = group < 0 ? 0 : spindle__map_at(&work.segment.group[group].q_map, i);
+  work.position[thread] = group < 0 ? 0 : spindle__map_at(&work.segment->group[group].q_map, i);
   work.distance[thread] = (float)(i - work.centre);
 }
 
@@ -280,10 +289,10 @@ SPINDLE__DEVICE void seen_by_row(const spindle__attention_params &p, const Work<
                                  int64_t &to) {
   from = to = 0;
   if (work.group[row] < 0) return;
-  const spindle__row_group &group = work.segment.group[work.group[row]];
+  const spindle__row_group &group = work.segment->group[work.group[row]];
   const int64_t i = p.state.requests[work.request].request.q_index + work.row[row];
-  from = spindle__max(i - group.dmax, work.segment.j0);
-  to = spindle__min(i - group.dmin + 1, work.segment.j1);
+  from = spindle__max(i - group.dmax, work.j0);
+  to = spindle__min(i - group.dmin + 1, work.j1);
 }
 
 }  // namespace spindle

@@ -4,10 +4,16 @@
 
 namespace spindle::prim {
 
-SPINDLE__DEVICE int thread_index() { return (int)threadIdx.x; }
+/* The compiler does not see that it is the same every time: so what is computed from it is computed where it is used. It would
+ * else be kept in registers from the kernel's start on, dozens of them, and the accumulators would be spilled. */
+SPINDLE__DEVICE int thread_index() {
+  int x = (int)threadIdx.x;
+  asm volatile("" : "+r"(x));
+  return x;
+}
 SPINDLE__DEVICE int block_threads() { return (int)blockDim.x; }
-SPINDLE__DEVICE int lane() { return (int)threadIdx.x & 31; }
-SPINDLE__DEVICE int warp() { return (int)threadIdx.x >> 5; }
+SPINDLE__DEVICE int lane() { return thread_index() & 31; }
+SPINDLE__DEVICE int warp() { return thread_index() >> 5; }
 SPINDLE__DEVICE int block_x() { return (int)blockIdx.x; }
 SPINDLE__DEVICE int block_y() { return (int)blockIdx.y; }
 SPINDLE__DEVICE int block_z() { return (int)blockIdx.z; }

@@ -31,7 +31,6 @@ inline int block_z() { return (int)emulator::block_index().z; }
 inline int grid_x() { return (int)emulator::grid_size().x; }
 inline int grid_y() { return (int)emulator::grid_size().y; }
 inline int grid_z() { return (int)emulator::grid_size().z; }
-inline int hidden(int x) { return x; }
 template <class Map>
 Map &shared(EMULATOR_HERE) {
   return *static_cast<Map *>(emulator::shared_memory(sizeof(Map), file, line));
