@@ -139,7 +139,7 @@ static void draw_step(test_random *r, step *s) {
   p->rotary_dim = 2 * PICK(r, 2, 4, 24);
   p->raw_keys = !test_random_once_in(r, 4);
   p->rotate_when = (int32_t)test_random_int(r, SPINDLE_SCHEDULE_AUTO, SPINDLE_SCHEDULE_PREROTATE);
-  p->split_keys = test_random_once_in(r, 2) ? (int32_t)test_random_log(r, 1, 5000) : 0;
+  p->split_keys = test_random_once_in(r, 3) ? (int32_t)test_random_log(r, 1, 5000) : 0;
   p->blocks = PICK(r, 1, 16, 132, 1000);
   p->tile_keys = PICK(r, 32, 64, 128);
   int64_t most_partials = (int64_t)p->blocks * SPINDLE__ITEMS_PER_BLOCK * p->schedule.item_rows;
@@ -367,7 +367,7 @@ Test(prepare, is_what_the_host_would_make) {
   static step s;
   spindle_context *context = open_cpu();
   test_random r = test_random_start();
-  for (int32_t round = 0; round < 150; round++) {
+  for (int32_t round = 0; round < 300; round++) {
     draw_step(&r, &s);
     spindle_positions *positions = draw_slots(&r, context, s.p.schedule.num_q_heads, s.p.rotary_dim);
     emulator_options options = {.order = (int)test_random_int(&r, EMULATOR_ASCENDING, EMULATOR_SHUFFLED), .seed = r.state};
