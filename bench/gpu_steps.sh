@@ -9,11 +9,11 @@ skip() { note "$*"; exit 77; }
 
 if [ -n "$emulated" ]; then
   spindle=$emulated/bin/spindle-emulated
-  prefill_lengths=64,128 long_lengths=128 method_lengths_16k=96 method_lengths_4k=64 decode_wide=96 decode_long=192
+  prefill_lengths=64,128 peer_lengths=64 long_lengths=128 method_lengths_16k=96 method_lengths_4k=64 decode_wide=96 decode_long=192
   heads="--heads 2 --kv-heads 1" head_dim=64 other_dims="128" batch=2 flush="--flush 1" some="--method alibi" checked="default"
 else
   spindle=$build/bin/spindle
-  prefill_lengths=1k,2k,4k,8k,16k,32k,64k long_lengths=16k method_lengths_16k=16k method_lengths_4k=4k decode_wide=8k decode_long=64k
+  prefill_lengths=1k,2k,4k,8k,16k,32k,64k peer_lengths=1k,4k,16k,64k long_lengths=16k method_lengths_16k=16k method_lengths_4k=4k decode_wide=8k decode_long=64k
   heads="--heads 32 --kv-heads 8" head_dim=128 other_dims="64 256" batch=16 flush="" some="--method all"
   # One of each kind of segment list, bias class and row scale.
   checked="yarn rerope dca alibi window yarn+rerope+logn+sinks"
@@ -177,7 +177,21 @@ baseline() {
   [ -z "$missing" ]
 }
 
-peer() { skip "none yet"; }
+peer() {
+  python=${SPINDLE_PYTHON:-python3} device=cuda accuracy=2048
+  [ -z "$emulated" ] || device=cpu accuracy=200
+  "$python" -c "import numpy, torch; assert '$device' == 'cpu' or torch.cuda.is_available()" || skip "no PyTorch with a GPU (SPINDLE_PYTHON names one)"
+  lengths=$(echo "$peer_lengths" | sed 's/k/*1024/g' | tr , '\n' | while read -r n; do echo $((n)); done | paste -s -d , -)
+  # shellcheck disable=SC2086
+  "$python" bench/peers/torch_cuda.py --spindle "$spindle" $heads --head-dim $head_dim --device $device --accuracy-len $accuracy \
+    --seq-len "$lengths" >"$out/peer.part"
+  status=$?
+  cat "$out/peer.part" >>"$out/baseline.jsonl"
+  note "$(wc -l <"$out/peer.part") rows"
+  [ $status -ne 1 ] || note "the error is larger than PyTorch's"
+  rm -f "$out/peer.part"
+  return $status
+}
 
 case $1 in
   environment | build | conformance | validate | baseline | peer) "$1" ;;

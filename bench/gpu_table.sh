@@ -18,8 +18,13 @@ awk '
   function share(a, b) { return a in rate && b in rate ? sprintf("%.2f", rate[a] / rate[b]) : "-" }
   function shape() { return value("dtype") " D=" value("head_dim") " " value("heads") "/" value("kv_heads") " B=" value("batch") }
 
-  value("backend") == "cublas" {
-    key = shape() SUBSEP value("seq_len") SUBSEP "cublas"
+  value("family") == "accuracy" {
+    accuracy = accuracy sprintf("\nError against float64, %s D=%d, %d keys, root mean square: Spindle %.2e, PyTorch %.2e\n", value("dtype"),
+                                value("head_dim"), value("seq_len"), value("spindle_error_rms"), value("torch_error_rms"))
+    next
+  }
+  value("backend") == "cublas" || value("backend") == "torch" {
+    key = shape() SUBSEP value("seq_len") SUBSEP value("backend")
     if (!(key in rate) || value("flops_per_s") > rate[key] + 0) rate[key] = value("flops_per_s")
     next
   }
@@ -49,13 +54,13 @@ awk '
 
   END {
     if (rows) {
-      print "\nPrefill, plain RoPE, causal: TFLOP/s, medians. cuBLAS: GEMM, softmax, GEMM without rotation, the faster of two ways."
-      printf "%-28s %9s %9s %11s %9s %9s %10s %10s\n", "shape", "keys", "rotated", "pre-rotate", "in-loop", "cuBLAS", "/cuBLAS", "loop/pre"
+      print "\nPrefill, plain RoPE, causal: TFLOP/s, medians. cuBLAS: GEMM, softmax, GEMM. PyTorch: its fastest SDPA. Both without rotation."
+      printf "%-28s %9s %9s %11s %9s %9s %9s %10s %10s\n", "shape", "keys", "rotated", "pre-rotate", "in-loop", "cuBLAS", "PyTorch", "pre/cuBLAS", "loop/pre"
       for (r = 1; r <= rows; r++) {
         split(order[r], part, SUBSEP)
         row = order[r]
-        printf "%-28s %9d %9s %11s %9s %9s %10s %10s\n", part[1], part[2], tflops(row SUBSEP "rotated"), tflops(row SUBSEP "pre-rotate"),
-               tflops(row SUBSEP "in-loop"), tflops(row SUBSEP "cublas"), share(row SUBSEP "pre-rotate", row SUBSEP "cublas"),
+        printf "%-28s %9d %9s %11s %9s %9s %9s %10s %10s\n", part[1], part[2], tflops(row SUBSEP "rotated"), tflops(row SUBSEP "pre-rotate"),
+               tflops(row SUBSEP "in-loop"), tflops(row SUBSEP "cublas"), tflops(row SUBSEP "torch"), share(row SUBSEP "pre-rotate", row SUBSEP "cublas"),
                share(row SUBSEP "in-loop", row SUBSEP "pre-rotate")
       }
     }
@@ -75,6 +80,7 @@ awk '
       printf "%-28s %9s  %-8s %10s %10s\n", "shape", "keys", "state", "ms", "GB/s"
       for (k = 1; k <= decodes; k++) print decode[k]
     }
+    printf "%s", accuracy
   }' baseline.jsonl bench.jsonl
 
 if [ -s clocks.csv ]; then
