@@ -21,13 +21,17 @@ static std::unordered_map<const void *, History> released;
 
 static bool before(const char *address, const Allocation &a) { return address < a.map; }
 
+// Of an allocation whose map, but for its guard pages, has `inner` bytes.
+static size_t cell_bytes(size_t inner) { return (inner / CELL + 1) * sizeof(uint64_t); }
+static size_t cell_bytes(const Allocation &a) { return cell_bytes(a.map_bytes - 2 * (size_t)sysconf(_SC_PAGESIZE)); }
+
 void *allocate(size_t bytes, int device) {
   const size_t page = (size_t)sysconf(_SC_PAGESIZE), padded = (bytes + 255) / 256 * 256;
-  const size_t inner = (padded + page - 1) / page * page, cell_bytes = (inner / CELL + 1) * sizeof(uint64_t);
+  const size_t inner = (padded + page - 1) / page * page;
   Allocation a = {nullptr, bytes, device, nullptr, inner + 2 * page, nullptr};
   const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
   a.map = (char *)mmap(nullptr, a.map_bytes, PROT_NONE, flags, -1, 0);
-  a.cells = (uint64_t *)mmap(nullptr, cell_bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+  a.cells = (uint64_t *)mmap(nullptr, cell_bytes(inner), PROT_READ | PROT_WRITE, flags, -1, 0);
   if (a.map == MAP_FAILED || a.cells == MAP_FAILED) return nullptr;
   mprotect(a.map + page, inner, PROT_READ | PROT_WRITE);
   memset(a.map + page, 0xff, inner);
@@ -39,7 +43,7 @@ void *allocate(size_t bytes, int device) {
 bool deallocate(void *pointer) {
   const Allocation *a = find_allocation(pointer);
   if (!a || a->base != pointer) return false;
-  munmap(a->cells, ((a->map_bytes - 2 * (size_t)sysconf(_SC_PAGESIZE)) / CELL + 1) * sizeof(uint64_t));
+  munmap(a->cells, cell_bytes(*a));
   munmap(a->map, a->map_bytes);
   allocations.erase(allocations.begin() + (a - allocations.data()));
   return true;
@@ -143,7 +147,7 @@ uint32_t new_launch_id() {
   released.clear();
   id = (id + 1) & 0xfff;
   if (!id) {  // the ids of 4095 launches ago come again
-    for (Allocation &a : allocations) madvise(a.cells, a.map_bytes / CELL * sizeof(uint64_t), MADV_DONTNEED);
+    for (Allocation &a : allocations) madvise(a.cells, cell_bytes(a), MADV_DONTNEED);
     id = 1;
   }
   return id;

@@ -267,6 +267,22 @@ void test_devices() {
   cudaFree(words);
 }
 
+/* Launches are numbered in 12 bits. Where the numbers come again, what the shadow of memory remembers is dropped, and no more. */
+void test_many_launches() {
+  emulator_options options = {};
+  emulator_configure(&options);
+  uint32_t *words = nullptr, kept[32], wrong = 0;
+  cudaMalloc((void **)&words, sizeof kept);
+  cudaMemset(words, 0x11, sizeof kept);
+  for (int launch = 0; launch < 4100; ++launch)
+    (void)SPINDLE__LAUNCH(barrier_id<false>, dim3(1), 64, sizeof(Map), nullptr, (uint32_t *)nullptr);
+  cudaMemcpy(kept, words, sizeof kept, cudaMemcpyDeviceToHost);
+  cudaFree(words);
+  for (uint32_t word : kept) wrong += word != 0x11111111;
+  if (wrong) printf("FAIL %u words of device memory change after 4096 launches\n", wrong);
+  failures += wrong != 0;
+}
+
 /* A deadlock names every place where threads wait, and how many. */
 void test_deadlock_report() {
   emulator_options options = {};
@@ -290,6 +306,7 @@ int main() {
   for (const Case &c : CASES) test_case(c, "test_checks.cu:");
   test_deadlock_report();
   test_devices();
+  test_many_launches();
   test_banks<uint32_t>(4, 0, 1, 1);    /* consecutive */
   test_banks<uint32_t>(8, 0, 2, 1);    /* every second bank */
   test_banks<uint32_t>(128, 0, 32, 1); /* a column */
