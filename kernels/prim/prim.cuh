@@ -25,12 +25,15 @@
 #include <stdint.h>
 
 namespace spindle {
-/* Storage types; the bits are IEEE half, and the upper half of a float. */
+/* Storage types; the bits are the upper half of a float, IEEE half, and OCP FP8 E4M3. */
 struct bf16 {
   uint16_t bits;
 };
 struct f16 {
   uint16_t bits;
+};
+struct e4m3 {
+  uint8_t bits;
 };
 }  // namespace spindle
 

@@ -1,199 +1,85 @@
-/* Products of a warpgroup: D += A B for A 64x16 and B 16xN, N a multiple of 8 up to 256, D in float. Four warps, of which the
- * first has a number divisible by 4, execute each call together. T is bf16 or f16. sm_90a.
+/* Products of a warpgroup: D += A B for A 64xK and B KxN, N a multiple of 8 up to 256, D in float. T is bf16 or f16 with K = 16,
+ * or e4m3 with K = 32. Four warps, of which the first has a number divisible by 4, execute each call together. sm_90a.
  *
- * Fragments are those of matrix.cuh, warp w % 4 having rows 16 (w % 4) to + 15: with g = lane / 4, t = lane % 4
- *   a[0..3]: rows g, g+8, g, g+8 at columns k = 2t, 2t, 2t+8, 2t+8 (and k+1)
+ * Fragments of A and D, with g = lane / 4, t = lane % 4, and rows counted from 16 (warp % 4), are those of matrix.cuh:
+ *   a[0..3]: rows g, g+8, g, g+8 at columns k = 2t, 2t, 2t+8, 2t+8 (and k+1); of e4m3 k = 4t, 4t, 4t+16, 4t+16 (to k+3)
  *   d[j][0..3]: rows g, g, g+8, g+8 at columns 8j + 2t, 2t+1, 2t, 2t+1
  *
- * wgmma runs in the background and reads shared memory by the async proxy (tma.cuh):
- *   wgmma_fence(d, a); wgmma ...; wgmma_commit();     a group. The fence orders what the threads did to d and a before
- *   wgmma_wait<Pending>(d);                           until then nobody touches d, a, or the operands in shared memory
- * Arrays that a fence or wait names keep their place in the order, which the compiler does not know otherwise: name in a fence
- * what its group uses and in a wait what may be touched after it. PTX ISA: Asynchronous Warpgroup Level Matrix
- * Multiply-Accumulate Instructions. */
+ * wgmma runs in the background, and reads shared memory by the async proxy (tma.cuh). A group is
+ *   wgmma_fence(d, a): orders what the threads did to d and a before
+ *   wgmma(d, a, b, ...), as often as needed
+ *   wgmma_commit()
+ * and until wgmma_wait<Pending>(d) has covered it nobody touches d, a, or the operands in shared memory. The compiler does not
+ * know that. It keeps the arrays that a fence or wait names from being touched on the wrong side: name in a fence what its group
+ * uses, and in a wait what may be touched after it.
+ *
+ * PTX ISA: Asynchronous Warpgroup Level Matrix Multiply-Accumulate Instructions. */
 #ifndef SPINDLE_KERNELS_PRIM_WGMMA_CUH
 #define SPINDLE_KERNELS_PRIM_WGMMA_CUH
 
+#include "wgmma_shapes.cuh"
+
 namespace spindle::prim {
 
-/* Which way an operand B lies in shared memory: its columns (K_MAJOR: keys of Q K^T) or its rows (MN_MAJOR: keys of P V) one
- * after another. */
+/* Which elements of B lie next to each other in shared memory: those of a column (K_MAJOR: keys as B of Q K^T) or those of a row
+ * (MN_MAJOR, not for e4m3: values as B of P V). A in shared memory is K-major. */
 enum Major { K_MAJOR = 0, MN_MAJOR = 1 };
 
-/* An operand in shared memory, by its first byte: for A always K-major. With W = swizzle_span, and the address of a tile of 8
- * rows of W bytes a multiple of 8 W plus an offset within a row's first 8, K-major   row r of A or column r of B lies at r / 8 *
- * Stride + r % 8 * W, its 16 elements k next to each other MN-major  row k of B lies at k / 8 * Stride + k % 8 * W, W / 2 columns
- * next to each other, the next W / 2 Leading bytes on Without swizzle W = 16 and the roles are: K-major has the second 8 elements
- * k Leading bytes on; MN-major has the next 8 columns Stride, the second 8 rows Leading bytes on. Where the layout does not use
- * Leading, it is 16. PTX ISA: Matrix Descriptor Format. */
+/* An operand in shared memory, by the address of its first byte. With W = swizzle_span(S) bytes,
+ * - K-major: row r of A or column r of B begins at r / 8 * Stride + r % 8 * W, and its K elements follow (W = 16: 16 bytes of
+ * them, the others Leading bytes on).
+ * - MN-major: row k of B begins at k / 8 * Stride + k % 8 * W with W / 2 columns, the next W / 2 lie Leading bytes on. W = 16:
+ * Stride and Leading change places.
+ *
+ * Swizzled: eight rows of W make a pattern, which lies at a multiple of 8 W; an operand begins in its first row. Leading is 16
+ * where it has no use. PTX ISA: Matrix Descriptor Format, and Strides. */
 template <Swizzle S, uint32_t Leading, uint32_t Stride>
 SPINDLE__DEVICE uint64_t matrix_descriptor(uint32_t address) {
-  static_assert(Leading % 16 == 0 && Leading < 1u << 18 && Stride % 16 == 0 && Stride < 1u << 18,
-                "fields of 14 bits, in units of 16");
+  static_assert(Leading % 16 == 0 && Leading < 1u << 18 && Stride % 16 == 0 && Stride < 1u << 18, "14 bits in units of 16");
   return (address & 0x3ffff) >> 4 | (uint64_t)(Leading >> 4) << 16 | (uint64_t)(Stride >> 4) << 32 | (uint64_t)S << 62;
 }
-/* The operand that begins `bytes` further on: 32 to the next 16 k within a swizzled K-major row. Cheaper than another descriptor.
- */
+
+/* The operand that begins `bytes` further on, as the next K elements do, 32 bytes on in a swizzled row. */
 SPINDLE__DEVICE uint64_t advance_descriptor(uint64_t descriptor, uint32_t bytes) { return descriptor + (bytes >> 4); }
 
-/* Keeps the compiler from moving uses of an array across this point. */
+/* No use of the array moves across this point. No instruction. */
 template <int M, int N>
-__device__ __forceinline__ void hold(float (&d)[M][N]) {
+SPINDLE__DEVICE void pin(float (&d)[M][N]) {
   SPINDLE__UNROLL
   for (int i = 0; i < M * N; ++i) asm volatile("" : "+f"(d[i / N][i % N])::"memory");
 }
 template <int M, int N>
-__device__ __forceinline__ void hold(uint32_t (&a)[M][N]) {
+SPINDLE__DEVICE void pin(uint32_t (&a)[M][N]) {
   SPINDLE__UNROLL
   for (int i = 0; i < M * N; ++i) asm volatile("" : "+r"(a[i / N][i % N])::"memory");
 }
 
-/* Begins a group: the accumulators and A fragments that it uses were last touched before. wgmma.fence. */
+/* Begins a group. wgmma.fence. */
 template <class... Arrays>
 SPINDLE__DEVICE void wgmma_fence(Arrays &...arrays) {
-  (hold(arrays), ...);
+  (pin(arrays), ...);
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
 
-/* Closes the group. wgmma.commit_group. */
+/* Ends it. wgmma.commit_group. */
 SPINDLE__DEVICE void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 
-/* Waits until all but the newest Pending groups of this warp are done. wgmma.wait_group. */
+/* Waits until all but the newest Pending groups of this warp are done. At most three arrays. wgmma.wait_group. */
 template <int Pending, class... Arrays>
 SPINDLE__DEVICE void wgmma_wait(Arrays &...arrays) {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Pending) : "memory");
-  (hold(arrays), ...);
+  (pin(arrays), ...);
 }
 
-/* Text and operands of the accumulators up to column block i. */
-#define SPINDLE__REGISTERS_0  "%0, %1, %2, %3"
-#define SPINDLE__REGISTERS_1  SPINDLE__REGISTERS_0 ", %4, %5, %6, %7"
-#define SPINDLE__REGISTERS_2  SPINDLE__REGISTERS_1 ", %8, %9, %10, %11"
-#define SPINDLE__REGISTERS_3  SPINDLE__REGISTERS_2 ", %12, %13, %14, %15"
-#define SPINDLE__REGISTERS_4  SPINDLE__REGISTERS_3 ", %16, %17, %18, %19"
-#define SPINDLE__REGISTERS_5  SPINDLE__REGISTERS_4 ", %20, %21, %22, %23"
-#define SPINDLE__REGISTERS_6  SPINDLE__REGISTERS_5 ", %24, %25, %26, %27"
-#define SPINDLE__REGISTERS_7  SPINDLE__REGISTERS_6 ", %28, %29, %30, %31"
-#define SPINDLE__REGISTERS_8  SPINDLE__REGISTERS_7 ", %32, %33, %34, %35"
-#define SPINDLE__REGISTERS_9  SPINDLE__REGISTERS_8 ", %36, %37, %38, %39"
-#define SPINDLE__REGISTERS_10 SPINDLE__REGISTERS_9 ", %40, %41, %42, %43"
-#define SPINDLE__REGISTERS_11 SPINDLE__REGISTERS_10 ", %44, %45, %46, %47"
-#define SPINDLE__REGISTERS_12 SPINDLE__REGISTERS_11 ", %48, %49, %50, %51"
-#define SPINDLE__REGISTERS_13 SPINDLE__REGISTERS_12 ", %52, %53, %54, %55"
-#define SPINDLE__REGISTERS_14 SPINDLE__REGISTERS_13 ", %56, %57, %58, %59"
-#define SPINDLE__REGISTERS_15 SPINDLE__REGISTERS_14 ", %60, %61, %62, %63"
-#define SPINDLE__REGISTERS_16 SPINDLE__REGISTERS_15 ", %64, %65, %66, %67"
-#define SPINDLE__REGISTERS_17 SPINDLE__REGISTERS_16 ", %68, %69, %70, %71"
-#define SPINDLE__REGISTERS_18 SPINDLE__REGISTERS_17 ", %72, %73, %74, %75"
-#define SPINDLE__REGISTERS_19 SPINDLE__REGISTERS_18 ", %76, %77, %78, %79"
-#define SPINDLE__REGISTERS_20 SPINDLE__REGISTERS_19 ", %80, %81, %82, %83"
-#define SPINDLE__REGISTERS_21 SPINDLE__REGISTERS_20 ", %84, %85, %86, %87"
-#define SPINDLE__REGISTERS_22 SPINDLE__REGISTERS_21 ", %88, %89, %90, %91"
-#define SPINDLE__REGISTERS_23 SPINDLE__REGISTERS_22 ", %92, %93, %94, %95"
-#define SPINDLE__REGISTERS_24 SPINDLE__REGISTERS_23 ", %96, %97, %98, %99"
-#define SPINDLE__REGISTERS_25 SPINDLE__REGISTERS_24 ", %100, %101, %102, %103"
-#define SPINDLE__REGISTERS_26 SPINDLE__REGISTERS_25 ", %104, %105, %106, %107"
-#define SPINDLE__REGISTERS_27 SPINDLE__REGISTERS_26 ", %108, %109, %110, %111"
-#define SPINDLE__REGISTERS_28 SPINDLE__REGISTERS_27 ", %112, %113, %114, %115"
-#define SPINDLE__REGISTERS_29 SPINDLE__REGISTERS_28 ", %116, %117, %118, %119"
-#define SPINDLE__REGISTERS_30 SPINDLE__REGISTERS_29 ", %120, %121, %122, %123"
-#define SPINDLE__REGISTERS_31 SPINDLE__REGISTERS_30 ", %124, %125, %126, %127"
-#define SPINDLE__BLOCK(i)     "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
-#define SPINDLE__OPERANDS_0   SPINDLE__BLOCK(0)
-#define SPINDLE__OPERANDS_1   SPINDLE__OPERANDS_0, SPINDLE__BLOCK(1)
-#define SPINDLE__OPERANDS_2   SPINDLE__OPERANDS_1, SPINDLE__BLOCK(2)
-#define SPINDLE__OPERANDS_3   SPINDLE__OPERANDS_2, SPINDLE__BLOCK(3)
-#define SPINDLE__OPERANDS_4   SPINDLE__OPERANDS_3, SPINDLE__BLOCK(4)
-#define SPINDLE__OPERANDS_5   SPINDLE__OPERANDS_4, SPINDLE__BLOCK(5)
-#define SPINDLE__OPERANDS_6   SPINDLE__OPERANDS_5, SPINDLE__BLOCK(6)
-#define SPINDLE__OPERANDS_7   SPINDLE__OPERANDS_6, SPINDLE__BLOCK(7)
-#define SPINDLE__OPERANDS_8   SPINDLE__OPERANDS_7, SPINDLE__BLOCK(8)
-#define SPINDLE__OPERANDS_9   SPINDLE__OPERANDS_8, SPINDLE__BLOCK(9)
-#define SPINDLE__OPERANDS_10  SPINDLE__OPERANDS_9, SPINDLE__BLOCK(10)
-#define SPINDLE__OPERANDS_11  SPINDLE__OPERANDS_10, SPINDLE__BLOCK(11)
-#define SPINDLE__OPERANDS_12  SPINDLE__OPERANDS_11, SPINDLE__BLOCK(12)
-#define SPINDLE__OPERANDS_13  SPINDLE__OPERANDS_12, SPINDLE__BLOCK(13)
-#define SPINDLE__OPERANDS_14  SPINDLE__OPERANDS_13, SPINDLE__BLOCK(14)
-#define SPINDLE__OPERANDS_15  SPINDLE__OPERANDS_14, SPINDLE__BLOCK(15)
-#define SPINDLE__OPERANDS_16  SPINDLE__OPERANDS_15, SPINDLE__BLOCK(16)
-#define SPINDLE__OPERANDS_17  SPINDLE__OPERANDS_16, SPINDLE__BLOCK(17)
-#define SPINDLE__OPERANDS_18  SPINDLE__OPERANDS_17, SPINDLE__BLOCK(18)
-#define SPINDLE__OPERANDS_19  SPINDLE__OPERANDS_18, SPINDLE__BLOCK(19)
-#define SPINDLE__OPERANDS_20  SPINDLE__OPERANDS_19, SPINDLE__BLOCK(20)
-#define SPINDLE__OPERANDS_21  SPINDLE__OPERANDS_20, SPINDLE__BLOCK(21)
-#define SPINDLE__OPERANDS_22  SPINDLE__OPERANDS_21, SPINDLE__BLOCK(22)
-#define SPINDLE__OPERANDS_23  SPINDLE__OPERANDS_22, SPINDLE__BLOCK(23)
-#define SPINDLE__OPERANDS_24  SPINDLE__OPERANDS_23, SPINDLE__BLOCK(24)
-#define SPINDLE__OPERANDS_25  SPINDLE__OPERANDS_24, SPINDLE__BLOCK(25)
-#define SPINDLE__OPERANDS_26  SPINDLE__OPERANDS_25, SPINDLE__BLOCK(26)
-#define SPINDLE__OPERANDS_27  SPINDLE__OPERANDS_26, SPINDLE__BLOCK(27)
-#define SPINDLE__OPERANDS_28  SPINDLE__OPERANDS_27, SPINDLE__BLOCK(28)
-#define SPINDLE__OPERANDS_29  SPINDLE__OPERANDS_28, SPINDLE__BLOCK(29)
-#define SPINDLE__OPERANDS_30  SPINDLE__OPERANDS_29, SPINDLE__BLOCK(30)
-#define SPINDLE__OPERANDS_31  SPINDLE__OPERANDS_30, SPINDLE__BLOCK(31)
-
-/* The instructions of one N and type: accumulators up to block `last`, and the numbers of the operands after them: a descriptor,
- * b descriptor, accumulate, major of B; or a[0..3], b descriptor, accumulate, major of B. */
-#define SPINDLE__WGMMA_OF(name, T, types, N, last, blocks, i0, i1, i2, i3, i4, i5, i6)                                         \
-  template <int B>                                                                                                             \
-  SPINDLE__DEVICE void name(T, float(&d)[blocks][4], uint64_t a, uint64_t b, int accumulate) {                                 \
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #i2 ", 0;\nwgmma.mma_async.sync.aligned.m64n" #N "k16.f32." types        \
-                 " {" SPINDLE__REGISTERS_##last "}, %" #i0 ", %" #i1 ", p, 1, 1, 0, %" #i3 ";\n}"                              \
-                 : SPINDLE__OPERANDS_##last                                                                                    \
-                 : "l"(a), "l"(b), "r"(accumulate), "n"(B));                                                                   \
-  }                                                                                                                            \
-  template <int B>                                                                                                             \
-  SPINDLE__DEVICE void name(T, float(&d)[blocks][4], const uint32_t(&a)[4], uint64_t b, int accumulate) {                      \
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #i5 ", 0;\nwgmma.mma_async.sync.aligned.m64n" #N "k16.f32." types        \
-                 " {" SPINDLE__REGISTERS_##last "}, {%" #i0 ", %" #i1 ", %" #i2 ", %" #i3 "}, %" #i4 ", p, 1, 1, %" #i6 ";\n}" \
-                 : SPINDLE__OPERANDS_##last                                                                                    \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate), "n"(B));                               \
-  }
-#define SPINDLE__WGMMA(name, ...)                         \
-  SPINDLE__WGMMA_OF(name, bf16, "bf16.bf16", __VA_ARGS__) \
-  SPINDLE__WGMMA_OF(name, f16, "f16.f16", __VA_ARGS__)
-SPINDLE__WGMMA(wgmma_issue, 8, 0, 1, 4, 5, 6, 7, 8, 9, 10)
-SPINDLE__WGMMA(wgmma_issue, 16, 1, 2, 8, 9, 10, 11, 12, 13, 14)
-SPINDLE__WGMMA(wgmma_issue, 24, 2, 3, 12, 13, 14, 15, 16, 17, 18)
-SPINDLE__WGMMA(wgmma_issue, 32, 3, 4, 16, 17, 18, 19, 20, 21, 22)
-SPINDLE__WGMMA(wgmma_issue, 40, 4, 5, 20, 21, 22, 23, 24, 25, 26)
-SPINDLE__WGMMA(wgmma_issue, 48, 5, 6, 24, 25, 26, 27, 28, 29, 30)
-SPINDLE__WGMMA(wgmma_issue, 56, 6, 7, 28, 29, 30, 31, 32, 33, 34)
-SPINDLE__WGMMA(wgmma_issue, 64, 7, 8, 32, 33, 34, 35, 36, 37, 38)
-SPINDLE__WGMMA(wgmma_issue, 72, 8, 9, 36, 37, 38, 39, 40, 41, 42)
-SPINDLE__WGMMA(wgmma_issue, 80, 9, 10, 40, 41, 42, 43, 44, 45, 46)
-SPINDLE__WGMMA(wgmma_issue, 88, 10, 11, 44, 45, 46, 47, 48, 49, 50)
-SPINDLE__WGMMA(wgmma_issue, 96, 11, 12, 48, 49, 50, 51, 52, 53, 54)
-SPINDLE__WGMMA(wgmma_issue, 104, 12, 13, 52, 53, 54, 55, 56, 57, 58)
-SPINDLE__WGMMA(wgmma_issue, 112, 13, 14, 56, 57, 58, 59, 60, 61, 62)
-SPINDLE__WGMMA(wgmma_issue, 120, 14, 15, 60, 61, 62, 63, 64, 65, 66)
-SPINDLE__WGMMA(wgmma_issue, 128, 15, 16, 64, 65, 66, 67, 68, 69, 70)
-SPINDLE__WGMMA(wgmma_issue, 136, 16, 17, 68, 69, 70, 71, 72, 73, 74)
-SPINDLE__WGMMA(wgmma_issue, 144, 17, 18, 72, 73, 74, 75, 76, 77, 78)
-SPINDLE__WGMMA(wgmma_issue, 152, 18, 19, 76, 77, 78, 79, 80, 81, 82)
-SPINDLE__WGMMA(wgmma_issue, 160, 19, 20, 80, 81, 82, 83, 84, 85, 86)
-SPINDLE__WGMMA(wgmma_issue, 168, 20, 21, 84, 85, 86, 87, 88, 89, 90)
-SPINDLE__WGMMA(wgmma_issue, 176, 21, 22, 88, 89, 90, 91, 92, 93, 94)
-SPINDLE__WGMMA(wgmma_issue, 184, 22, 23, 92, 93, 94, 95, 96, 97, 98)
-SPINDLE__WGMMA(wgmma_issue, 192, 23, 24, 96, 97, 98, 99, 100, 101, 102)
-SPINDLE__WGMMA(wgmma_issue, 200, 24, 25, 100, 101, 102, 103, 104, 105, 106)
-SPINDLE__WGMMA(wgmma_issue, 208, 25, 26, 104, 105, 106, 107, 108, 109, 110)
-SPINDLE__WGMMA(wgmma_issue, 216, 26, 27, 108, 109, 110, 111, 112, 113, 114)
-SPINDLE__WGMMA(wgmma_issue, 224, 27, 28, 112, 113, 114, 115, 116, 117, 118)
-SPINDLE__WGMMA(wgmma_issue, 232, 28, 29, 116, 117, 118, 119, 120, 121, 122)
-SPINDLE__WGMMA(wgmma_issue, 240, 29, 30, 120, 121, 122, 123, 124, 125, 126)
-SPINDLE__WGMMA(wgmma_issue, 248, 30, 31, 124, 125, 126, 127, 128, 129, 130)
-SPINDLE__WGMMA(wgmma_issue, 256, 31, 32, 128, 129, 130, 131, 132, 133, 134)
-#undef SPINDLE__WGMMA
-#undef SPINDLE__WGMMA_OF
-
-/* D = A B, plus D if `accumulate`, N = 8 Blocks; A by descriptor or in registers. wgmma.mma_async. */
+/* D = A B, plus D if `accumulate`, with N = 8 Blocks columns; A by descriptor or in registers. wgmma.mma_async. */
 template <class T, Major B = K_MAJOR, int Blocks>
 SPINDLE__DEVICE void wgmma(float (&d)[Blocks][4], uint64_t a, uint64_t b, bool accumulate) {
+  static_assert(!std::is_same_v<T, e4m3> || B == K_MAJOR, "e4m3 is K-major");
   wgmma_issue<B>(T{}, d, a, b, accumulate);
 }
 template <class T, Major B = K_MAJOR, int Blocks>
 SPINDLE__DEVICE void wgmma(float (&d)[Blocks][4], const uint32_t (&a)[4], uint64_t b, bool accumulate) {
+  static_assert(!std::is_same_v<T, e4m3> || B == K_MAJOR, "e4m3 is K-major");
   wgmma_issue<B>(T{}, d, a, b, accumulate);
 }
 

@@ -153,6 +153,7 @@ static void store(Fiber *fiber, BulkCopy &copy) {
 
 static void issue_store(Fiber *fiber, BulkCopy &copy, const char *what) {
   Block &block = *fiber->block;
+  need_arch(90, 999, copy.site, what);
   shared_check_async(fiber, copy.shared, copy.bytes, copy.site, what);
   shared_hold(block, copy.shared, copy.bytes, 1);
   count_instruction(block, copy.site, copy.bytes);

@@ -4,6 +4,7 @@
  * conformance_sm90 */
 #include "conformance_sm90.cuh"
 
+#include <cstdlib>
 #include <map>
 
 #include "conformance_support.h"
@@ -13,6 +14,7 @@ namespace {
 using namespace conformance;
 namespace prim = spindle::prim;
 using spindle::bf16;
+using spindle::e4m3;
 using spindle::f16;
 
 void test_mbarriers() {
@@ -179,7 +181,8 @@ template <class T>
 uint16_t bits_of(double x) {
   static std::map<double, uint16_t> known; /* encode searches */
   const auto found = known.find(x);
-  return found != known.end() ? found->second : known[x] = (uint16_t)encode(x, std::is_same_v<T, bf16> ? BF16 : F16);
+  const Format f = std::is_same_v<T, bf16> ? BF16 : std::is_same_v<T, f16> ? F16 : E4M3;
+  return found != known.end() ? found->second : known[x] = (uint16_t)encode(x, f);
 }
 
 /* PTX ISA, "Register fragments and shared memory matrix layouts", D of m64nNk16: warp w holds rows 16 w to 16 w + 15; there as
@@ -192,6 +195,10 @@ std::vector<float> c_fragments(size_t n) {
   for (size_t i = 0; i < c.size(); ++i) c[i] = (float)c_at(d_row(i / (n / 2), i % (n / 2)), d_column(i / (n / 2), i % (n / 2)));
   return c;
 }
+/* Elements of a k-step. */
+template <class T>
+constexpr size_t STEP = 32 / sizeof(T);
+
 double product(size_t n, size_t depth, size_t i, bool with_c) {
   const size_t row = d_row(i / (n / 2), i % (n / 2)), column = d_column(i / (n / 2), i % (n / 2));
   double sum = with_c ? c_at(row, column) : 0;
@@ -203,13 +210,13 @@ double product(size_t n, size_t depth, size_t i, bool with_c) {
  * of the span (i in K-major: rows of A or columns of B; k in MN-major), `along` runs within it; panels of a span's width lie
  * `leading` apart. Without swizzle: core matrices of 8 lines of 16 bytes, `stride` and `leading` apart, which is which depending
  * on the order. */
-size_t canonical(size_t line, size_t along, prim::Swizzle mode, prim::Major order, size_t leading, size_t stride) {
+size_t canonical(size_t line, size_t along_bytes, prim::Swizzle mode, prim::Major order, size_t leading, size_t stride) {
   if (mode == prim::SWIZZLE_NONE) {
     const size_t by_line = order == prim::K_MAJOR ? stride : leading, by_along = order == prim::K_MAJOR ? leading : stride;
-    return line / 8 * by_line + along / 8 * by_along + line % 8 * 16 + along % 8 * 2;
+    return line / 8 * by_line + along_bytes / 16 * by_along + line % 8 * 16 + along_bytes % 16;
   }
   const size_t span = mode == prim::SWIZZLE_128B ? 128 : mode == prim::SWIZZLE_64B ? 64 : 32;
-  const size_t panel = along * 2 / span, byte = along * 2 % span;
+  const size_t panel = along_bytes / span, byte = along_bytes % span;
   return panel * leading + line / 8 * stride + line % 8 * span + swizzled_chunk(line, byte / 16, mode) * 16 + byte % 16;
 }
 template <class T, class L>
@@ -218,7 +225,8 @@ std::vector<uint4> image(size_t lines, size_t length, prim::Major order, double 
   for (size_t line = 0; line < lines; ++line) {
     for (size_t along = 0; along < length; ++along) {
       const uint16_t bits = bits_of<T>(at(line, along));
-      memcpy((char *)picture.data() + canonical(line, along, L::SWIZZLE, order, L::LEADING, L::STRIDE), &bits, 2);
+      memcpy((char *)picture.data() + canonical(line, along * sizeof(T), L::SWIZZLE, order, L::LEADING, L::STRIDE), &bits,
+             sizeof(T));
     }
   }
   return picture;
@@ -231,13 +239,15 @@ void test_ss(const char *name) {
   constexpr int STEPS = NONE ? 1 : (int)SPAN / 32;
   using A = Layout<Mode, NONE ? 128 : 16, NONE ? 256 : 8 * SPAN, 32, 64 * 32 * STEPS>;
   using B = Layout<Mode, NONE ? 128 : 16, NONE ? 256 : 8 * SPAN, 32, N * 32 * STEPS>;
-  Buffer<uint4> a(image<T, A>(64, 16 * STEPS, prim::K_MAJOR, a_at)), b(image<T, B>(N, 16 * STEPS, prim::K_MAJOR, b_transposed));
+  Buffer<uint4> a(image<T, A>(64, STEP<T> * STEPS, prim::K_MAJOR, a_at)),
+      b(image<T, B>(N, STEP<T> * STEPS, prim::K_MAJOR, b_transposed));
   Buffer<float> d(c_fragments(N));
   const auto kernel = conformance::wgmma_ss<T, N, STEPS, A, B>;
   constexpr size_t BYTES = sizeof(OperandMap<A, B>);
   check(prim::allow_shared(kernel, BYTES), "allow_shared");
   check(SPINDLE__LAUNCH(kernel, dim3(1), 128, BYTES, nullptr, a.device, b.device, d.device), "launch");
-  expect("wgmma SS, n = " + std::to_string(N) + ", " + name, d.read(), [](size_t i) { return product(N, 16 * STEPS, i, true); });
+  expect("wgmma SS, n = " + std::to_string(N) + ", " + name, d.read(),
+         [](size_t i) { return product(N, STEP<T> * STEPS, i, true); });
 }
 
 /* Two k-steps in MN-major, as many as a row has in K-major. */
@@ -251,14 +261,18 @@ void test_rs(const char *name) {
   using B = std::conditional_t<Order == prim::MN_MAJOR, MnMajor, KMajor>;
   std::vector<uint32_t> fragments;
   for (size_t thread = 0; thread < 128; ++thread) {
-    for (size_t i = 0; i < 4 * STEPS; ++i) { /* as mma.m16n8k16's A, 16 rows a warp */
-      const size_t row = thread / 32 * 16 + thread % 32 / 4 + i % 2 * 8, k = i / 4 * 16 + thread % 4 * 2 + i % 4 / 2 * 8;
-      fragments.push_back(bits_of<T>(a_at(row, k)) | (uint32_t)bits_of<T>(a_at(row, k + 1)) << 16);
+    for (size_t i = 0; i < 4 * STEPS; ++i) { /* as mma.m16n8k16's A, m16n8k32's for 8 bits; 16 rows a warp */
+      constexpr size_t IN_REGISTER = 4 / sizeof(T);
+      const size_t row = thread / 32 * 16 + thread % 32 / 4 + i % 2 * 8;
+      const size_t k = i / 4 * STEP<T> + thread % 4 * IN_REGISTER + i % 4 / 2 * STEP<T> / 2;
+      uint32_t bits = 0;
+      for (size_t e = IN_REGISTER; e-- > 0;) bits = bits << 32 / IN_REGISTER | bits_of<T>(a_at(row, k + e));
+      fragments.push_back(bits);
     }
   }
   Buffer<uint32_t> a(fragments);
   Buffer<uint4> b(Order == prim::MN_MAJOR ? image<T, B>(16 * STEPS, N, Order, b_at)
-                                          : image<T, B>(N, 16 * STEPS, Order, b_transposed));
+                                          : image<T, B>(N, STEP<T> * STEPS, Order, b_transposed));
   std::vector<float> c = c_fragments(N);
   c.resize(2 * c.size());
   Buffer<float> d(c);
@@ -267,7 +281,7 @@ void test_rs(const char *name) {
   check(prim::allow_shared(kernel, BYTES), "allow_shared");
   check(SPINDLE__LAUNCH(kernel, dim3(1), 128, BYTES, nullptr, a.device, b.device, d.device), "launch");
   expect(std::string("wgmma RS, n = ") + std::to_string(N) + (Order == prim::MN_MAJOR ? ", MN-major, " : ", K-major, ") + name,
-         d.read(), [](size_t i) { return product(N, 16 * STEPS, i % (64 * N), i < 64 * N); });
+         d.read(), [](size_t i) { return product(N, STEP<T> * STEPS, i % (64 * N), i < 64 * N); });
 }
 
 void test_wgmma() {
@@ -284,11 +298,14 @@ void test_wgmma() {
       test_rs<bf16, 80, prim::SWIZZLE_32B, prim::MN_MAJOR>("bf16 32B");
   test_rs<bf16, 128, prim::SWIZZLE_NONE, prim::MN_MAJOR>("bf16, no swizzle");
   test_rs<bf16, 192, prim::SWIZZLE_128B, prim::MN_MAJOR>("bf16 128B");
+  test_ss<e4m3, 64, prim::SWIZZLE_128B>("e4m3 128B"), test_ss<e4m3, 128, prim::SWIZZLE_64B>("e4m3 64B");
+  test_rs<e4m3, 96, prim::SWIZZLE_128B, prim::K_MAJOR>("e4m3 128B"), test_rs<e4m3, 64, prim::SWIZZLE_NONE, prim::K_MAJOR>("e4m3");
 }
 
 }  // namespace
 
 int main() {
+  setenv("SPINDLE_EMULATED_ARCH", "90", 1); /* a GPU does not mind */
   test_mbarriers();
   test_warpgroup();
   test_bulk_copies();

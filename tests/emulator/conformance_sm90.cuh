@@ -160,6 +160,7 @@ __global__ void __launch_bounds__(128, 1) wgmma_ss(const uint4 *a, const uint4 *
   float z[N / 8][4];
   SPINDLE__UNROLL
   for (int i = 0; i < N / 2; ++i) z[i / 4][i % 4] = d[prim::thread_index() * (N / 2) + i];
+  prim::pin(z);
   prim::wgmma_fence(z);
   SPINDLE__UNROLL
   for (int k = 0; k < Steps; ++k) {

@@ -67,7 +67,8 @@ inline float bits_to_float(uint32_t bits) {
 struct Format {
   int exponent_bits, mantissa_bits;
 };
-constexpr Format BF16 = {8, 7}, F16 = {5, 10};
+constexpr Format BF16 = {8, 7}, F16 = {5, 10},
+                 E4M3 = {4, 3}; /* E4M3 has numbers where others have infinities: not decoded here */
 
 inline double decode(uint32_t bits, Format f) {
   const int bias = (1 << (f.exponent_bits - 1)) - 1, top = (1 << f.exponent_bits) - 1;

@@ -139,7 +139,7 @@ struct Launch {
   dim3 grid;
   int threads;
   size_t shared_bytes;
-  int device;
+  int device, arch;
   uint32_t id;  // 12 bits, not 0
   const std::function<void()> *body;
   emulator_options options;
@@ -219,6 +219,8 @@ extern __thread Fiber *current __attribute__((tls_model("initial-exec")));
 // report.cpp. Safe from any OS thread. At most a few dozen distinct findings are kept.
 void report(int kind, Site site, const char *format, ...) __attribute__((format(printf, 3, 4)));
 bool any_findings();
+// For an instruction that not every device has: stops the block if the emulated one has it not.
+void need_arch(int first, int last, Site site, const char *what);
 const char *base_name(const char *path);
 void add_results(const Block &block, double seconds);
 

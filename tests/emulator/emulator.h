@@ -45,7 +45,7 @@ enum emulator_kind {
   EMULATOR_WRITE_AFTER_WRITE,
   EMULATOR_GLOBAL_RACE,   /* global memory, between threads or blocks of a launch, or an nc load of what the launch writes */
   EMULATOR_UNFINISHED,    /* a thread ends with copies or products it has not waited for */
-  EMULATOR_BAD_LAUNCH,    /* grid, block or shared memory that a device refuses */
+  EMULATOR_BAD_LAUNCH,    /* grid, block, shared memory or an instruction that the device has not */
   EMULATOR_BAD_MBARRIER,  /* not initialised, too many arrivals or bytes, its words touched */
   EMULATOR_PROXY,         /* the async proxy meets what threads wrote, and nobody called fence_proxy_async */
   EMULATOR_IN_FLIGHT,     /* changes shared memory or registers that a wgmma or bulk store not waited for still uses */

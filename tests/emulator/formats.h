@@ -64,6 +64,8 @@ inline uint8_t float_to_e4m3(float x) {
   return (uint8_t)(sign | ((magnitude - 0x3c000000u + 0x7ffffu + (magnitude >> 20 & 1)) >> 20));
 }
 
+inline float e4m3_to_float(uint8_t b) { return f16_to_float(e4m3_to_f16(b)); }
+
 // What .ftz does to inputs and results.
 inline float flush(float x) { return (float_bits(x) & 0x7f800000u) ? x : bits_float(float_bits(x) & 0x80000000u); }
 

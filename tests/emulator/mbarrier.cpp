@@ -32,6 +32,7 @@ void mbarrier_init(uint32_t address, uint32_t arrivals, const char *file, int li
   Fiber *fiber = current;
   Block &block = *fiber->block;
   const Site site = {file, line, nullptr};
+  need_arch(90, 999, site, "an mbarrier");
   if (!shared_valid(fiber, address, 8, 8, site, "mbarrier_init")) stop_block(fiber);
   if (arrivals < 1 || arrivals > MAX_COUNT) {
     report(EMULATOR_BAD_MBARRIER, site, "mbarrier_init with %u arrivals: 1 to %u", arrivals, MAX_COUNT);

@@ -9,7 +9,7 @@
 #include "formats.h"
 #include "prim_runtime.h"
 
-#define SPINDLE__DEVICE inline
+#define SPINDLE__DEVICE        inline
 #define SPINDLE__DEVICE_CALLED inline
 #define SPINDLE__UNROLL
 #define SPINDLE__NO_UNROLL
@@ -220,6 +220,8 @@ uint64_t matrix_descriptor(uint32_t address) {
   return (address & 0x3ffff) >> 4 | (uint64_t)(Leading >> 4) << 16 | (uint64_t)(Stride >> 4) << 32 | (uint64_t)S << 62;
 }
 inline uint64_t advance_descriptor(uint64_t descriptor, uint32_t bytes) { return descriptor + (bytes >> 4); }
+template <class X>
+void pin(X &) {}
 template <class... Arrays>
 void wgmma_fence(Arrays &...) {
   emulator::wgmma_fence();
@@ -237,17 +239,27 @@ template <int Pending, class X, class Y>
 void wgmma_wait(X &, Y &, EMULATOR_HERE) {
   emulator::wgmma_wait(Pending, file, line);
 }
-template <class T>
-constexpr emulator::Element element = std::is_same_v<T, bf16> ? emulator::Element::BF16 : emulator::Element::F16;
+template <int Pending, class X, class Y, class Z>
+void wgmma_wait(X &, Y &, Z &, EMULATOR_HERE) {
+  emulator::wgmma_wait(Pending, file, line);
+}
+template <class T, Major B, int Blocks>
+void wgmma_checked(float (&d)[Blocks][4], const uint32_t *a, uint64_t a_descriptor, uint64_t b, bool accumulate, const char *file,
+                   int line) {
+  constexpr bool is_bf16 = std::is_same_v<T, bf16>, is_e4m3 = std::is_same_v<T, e4m3>;
+  static_assert((is_bf16 || is_e4m3 || std::is_same_v<T, f16>)&&Blocks <= 32 && (!is_e4m3 || B == K_MAJOR), "see wgmma.cuh");
+  constexpr emulator::Element element = is_bf16   ? emulator::Element::BF16
+                                        : is_e4m3 ? emulator::Element::E4M3
+                                                  : emulator::Element::F16;
+  emulator::wgmma({d[0], 8 * Blocks, a, a_descriptor, b, accumulate, B == MN_MAJOR, element}, file, line);
+}
 template <class T, Major B = K_MAJOR, int Blocks>
 void wgmma(float (&d)[Blocks][4], uint64_t a, uint64_t b, bool accumulate, EMULATOR_HERE) {
-  static_assert((std::is_same_v<T, bf16> || std::is_same_v<T, f16>)&&Blocks <= 32, "see wgmma.cuh");
-  emulator::wgmma({d[0], 8 * Blocks, nullptr, a, b, accumulate, B == MN_MAJOR, element<T>}, file, line);
+  wgmma_checked<T, B>(d, nullptr, a, b, accumulate, file, line);
 }
 template <class T, Major B = K_MAJOR, int Blocks>
 void wgmma(float (&d)[Blocks][4], const uint32_t (&a)[4], uint64_t b, bool accumulate, EMULATOR_HERE) {
-  static_assert((std::is_same_v<T, bf16> || std::is_same_v<T, f16>)&&Blocks <= 32, "see wgmma.cuh");
-  emulator::wgmma({d[0], 8 * Blocks, a, 0, b, accumulate, B == MN_MAJOR, element<T>}, file, line);
+  wgmma_checked<T, B>(d, a, 0, b, accumulate, file, line);
 }
 
 // math.cuh. Better than the hardware's approximations, within whose errors the tests' tolerances lie.

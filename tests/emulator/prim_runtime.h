@@ -63,7 +63,7 @@ void commit_stores();
 void wait_stores(int pending);
 
 // wgmma
-enum class Element { BF16, F16 };
+enum class Element { BF16, F16, E4M3 };
 struct WgmmaCall {
   float *d;  // [columns / 8][4]
   int columns;

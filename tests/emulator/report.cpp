@@ -82,6 +82,14 @@ bool any_findings() {
   return !findings.empty();
 }
 
+void need_arch(int first, int last, Site site, const char *what) {
+  const int arch = current->block->launch->arch;
+  if (arch >= first && arch <= last) return;
+  report(EMULATOR_BAD_LAUNCH, site, "%s on a device of compute capability %d.%d (SPINDLE_EMULATED_ARCH)", what, arch / 10,
+         arch % 10);
+  stop_block(current);
+}
+
 static void add(emulator_counters &to, const emulator_counters &from) {
   to.instructions += from.instructions;
   to.bytes += from.bytes;

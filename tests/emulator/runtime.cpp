@@ -89,7 +89,7 @@ cudaError_t enqueue_launch(const void *kernel, dim3 grid, int threads, size_t sh
   if (error) return status(error);
   const int on = stream_device(stream);
   return status(enqueue(stream, [=] {
-    const Launch launch = {grid, threads, shared_bytes, on, new_launch_id(), &body, options};
+    const Launch launch = {grid, threads, shared_bytes, on, model().arch, new_launch_id(), &body, options};
     run_grid(launch);
   }));
 }

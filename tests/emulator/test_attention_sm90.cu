@@ -51,6 +51,18 @@ Outcome run(const Problem &p, int mutant) {
   return outcome;
 }
 
+/* 128 rows, 2 tiles: each warpgroup reads Q and K, 4 KiB a wgmma, and V, 4 KiB of 16 keys; TMA moves all four tensors once.
+ * Nothing conflicts. */
+void test_wavefronts() {
+  emulator_configure(nullptr);
+  const emulator_counters c = run(make_problem(1, 128, D), attention_sm90::HEALTHY).shared;
+  const uint64_t instructions = 2 * 2 * (8 + 4) + 2 * (1 + 2 + 2) + 2 * 2, bytes = 2 * 2 * (8 + 4) * 4096 + 4 * 128 * D * 2;
+  const bool same = c.instructions == instructions && c.bytes == bytes && c.wavefronts == bytes / 128 && c.ideal == c.wavefronts;
+  printf("%s wgmma and TMA: %llu instructions, %llu bytes, %llu wavefronts\n", same ? "ok  " : "FAIL",
+         (unsigned long long)c.instructions, (unsigned long long)c.bytes, (unsigned long long)c.wavefronts);
+  failures += !same;
+}
+
 const Expected EXPECTED[] = {
     {attention_sm90::NO_FULL_WAIT, "no wait for K", EMULATOR_PENDING},
     {attention_sm90::WRONG_PARITY, "wrong parity", EMULATOR_DEADLOCK},
@@ -87,7 +99,9 @@ static_assert(sizeof EXPECTED / sizeof *EXPECTED == attention_sm90::MUTANTS - 1,
 }  // namespace
 
 int main() {
+  setenv("SPINDLE_EMULATED_ARCH", "90", 1);
   test_policies(run, D);
+  test_wavefronts();
   /* A block of 6 tiles, and one of 2 with a tail. */
   const std::vector<Problem> problems = {make_problem(1, 330, D), make_problem(1, 100, D)};
   printf("mutants, and the policies that show them (%s build):\n", emulator_sees_plain_accesses() ? "check" : "plain");

@@ -361,6 +361,22 @@ const Case CASES[] = {
     BLOCK(registers_of_three_warps, 128, BAD_REGISTERS),
 };
 
+/* No device but those of sm_90a has wgmma. */
+void test_arch() {
+  emulator_options options = {};
+  options.quiet = 1;
+  emulator_configure(&options);
+  const Case fine = WGMMA(NO_WAIT, UNFINISHED);
+  for (const char *arch : {"80", "100"}) {
+    setenv("SPINDLE_EMULATED_ARCH", arch, 1);
+    const unsigned kinds = run(fine, false, "test_checks_sm90.cu:");
+    if (kinds == 1u << EMULATOR_BAD_LAUNCH) continue;
+    printf("FAIL wgmma on sm_%s: kinds %x\n", arch, kinds);
+    ++failures;
+  }
+  setenv("SPINDLE_EMULATED_ARCH", "90", 1);
+}
+
 /* A deadlock says what the barrier lacks. */
 void test_deadlock_report() {
   emulator_options options = {};
@@ -385,8 +401,10 @@ void test_deadlock_report() {
 }  // namespace
 
 int main() {
+  setenv("SPINDLE_EMULATED_ARCH", "90", 1);
   for (const Case &c : CASES) test_case(c, "test_checks_sm90.cu:");
   test_deadlock_report();
+  test_arch();
   printf(failures ? "%d failed\n" : "all passed\n", failures);
   return failures != 0;
 }

@@ -12,7 +12,8 @@
 
 namespace emulator {
 
-constexpr int ROWS = 64, DEPTH = 16, MAX_COLUMNS = 256, WARPS = WARPGROUP / WARP;
+constexpr int ROWS = 64, MAX_DEPTH = 32, MAX_COLUMNS = 256, WARPS = WARPGROUP / WARP;
+constexpr int LINE_CHUNKS = 2;  // of A and of K-major B: depth is 32 bytes
 
 // What accumulators in flight show: NaN, which spoils every result, next to a number, which no arithmetic leaves as it is.
 static float in_flight(int i) { return bits_float(i & 1 ? 0x7e5a5a5a : 0x7fc5c5c5); }
@@ -31,7 +32,7 @@ static Operand decode(uint64_t descriptor, bool mn_major) {
   return {field(0), field(16), field(32), (uint32_t)(descriptor >> 49 & 7), spans[descriptor >> 62], mn_major};
 }
 
-// Address of a chunk: K-major, 8 elements k = 8 half... of row or column `line`; MN-major, columns 8 block... of row k = `line`.
+// Address of a chunk: K-major, half `block` of row or column `line`; MN-major, columns 8 block... of row k = `line`.
 static uint32_t chunk_address(const Operand &o, int line, int block) {
   const uint32_t i = (uint32_t)line, j = (uint32_t)block, across = o.span / CHUNK;  // chunks next to each other
   uint32_t offset = i / 8 * o.stride + i % 8 * o.span;
@@ -46,7 +47,7 @@ static uint32_t chunk_address(const Operand &o, int line, int block) {
 // Calls f(address, line, block) for every chunk of lines [first, last) of A (K-major), or of all of B.
 template <class F>
 static void for_chunks(const Operand &o, int first, int last, F f) {
-  const int lines = o.mn_major ? DEPTH : last, blocks = o.mn_major ? last / 8 : DEPTH / 8;
+  const int lines = o.mn_major ? 16 : last, blocks = o.mn_major ? last / 8 : LINE_CHUNKS;
   for (int line = o.mn_major ? 0 : first; line < lines; ++line) {
     for (int block = 0; block < blocks; ++block) f(chunk_address(o, line, block), line, block);
   }
@@ -64,6 +65,7 @@ struct Tile {
 struct Product {
   WgmmaCall call;
   Operand a, b;
+  int depth;
   Site site;
   std::shared_ptr<Tile> tile;
   uint32_t a_fragments[WARPGROUP][4];
@@ -104,47 +106,62 @@ static Member &member_of(Fiber *fiber) { return group_of(fiber).member[fiber->th
 static int row_of(int t, int i) { return t / WARP * 16 + t % WARP / 4 + (i >> 1 & 1) * 8; }
 static int column_of(int t, int i) { return i / 4 * 8 + t % 4 * 2 + (i & 1); }
 
-static float widen(uint16_t bits, Element element) { return element == Element::BF16 ? bf16_to_float(bits) : f16_to_float(bits); }
+// The elements of some bytes as floats; returns how many.
+static int widen(const void *bytes, int count, Element element, float *to) {
+  if (element == Element::E4M3) {
+    for (int i = 0; i < count; ++i) to[i] = e4m3_to_float(((const uint8_t *)bytes)[i]);
+    return count;
+  }
+  for (int i = 0; i < count / 2; ++i) {
+    uint16_t bits;
+    memcpy(&bits, (const char *)bytes + 2 * i, 2);
+    to[i] = element == Element::BF16 ? bf16_to_float(bits) : f16_to_float(bits);
+  }
+  return count / 2;
+}
+
+// A fragment's register i is 4 bytes of a row: the first or second 16 of it, 4 t on.
+static void load_fragments(const Product &p, float *a) {
+  const int depth = p.depth, half = depth / 2;
+  for (int t = 0; t < WARPGROUP; ++t) {
+    for (int i = 0; i < 4; ++i) {
+      float *row = a + (t / WARP * 16 + t % WARP / 4 + (i & 1) * 8) * depth;
+      widen(&p.a_fragments[t][i], 4, p.call.element, row + (i >> 1) * half + t % 4 * half / 4);
+    }
+  }
+}
 
 static void load_operands(const Block &block, const Product &p, float *a, float *b) {
-  const Element element = p.call.element;
-  uint16_t chunk[8];
+  const int n = p.call.columns, depth = p.depth;
   if (p.call.a) {
-    for (int t = 0; t < WARPGROUP; ++t) {
-      for (int i = 0; i < 4; ++i) {
-        float *to = a + (t / WARP * 16 + t % WARP / 4 + (i & 1) * 8) * DEPTH + t % 4 * 2 + (i >> 1) * 8;
-        to[0] = widen((uint16_t)p.a_fragments[t][i], element);
-        to[1] = widen((uint16_t)(p.a_fragments[t][i] >> 16), element);
-      }
-    }
+    load_fragments(p, a);
   } else {
     for_chunks(p.a, 0, ROWS, [&](uint32_t address, int line, int half) {
-      memcpy(chunk, block.arena + address, CHUNK);
-      for (int e = 0; e < 8; ++e) a[line * DEPTH + 8 * half + e] = widen(chunk[e], element);
+      widen(block.arena + address, CHUNK, p.call.element, a + line * depth + half * depth / 2);
     });
   }
-  const int n = p.call.columns;
   for_chunks(p.b, 0, n, [&](uint32_t address, int line, int j) {
-    memcpy(chunk, block.arena + address, CHUNK);
-    for (int e = 0; e < 8; ++e) b[p.b.mn_major ? line * n + 8 * j + e : (8 * j + e) * n + line] = widen(chunk[e], element);
+    float chunk[CHUNK];
+    const int elements = widen(block.arena + address, CHUNK, p.call.element, chunk);
+    for (int e = 0; e < elements; ++e) b[p.b.mn_major ? line * n + 8 * j + e : (elements * j + e) * n + line] = chunk[e];
   });
 }
 
 static void execute(Block &block, Product &p) {
   if (p.done) return;
   p.done = true;
-  alignas(32) float a[ROWS * DEPTH], b[DEPTH * MAX_COLUMNS];
+  static thread_local float a[ROWS * MAX_DEPTH], b[MAX_DEPTH * MAX_COLUMNS];  // much for a fiber's stack
   load_operands(block, p, a, b);
   float *d = p.tile->d.data();
   if (!p.call.accumulate) std::fill(p.tile->d.begin(), p.tile->d.end(), 0.0f);
-  multiply(d, a, b, ROWS, p.call.columns, DEPTH);
+  multiply(d, a, b, ROWS, p.call.columns, p.depth);
   ++block.work.wgmma;
 }
 
 // ---- Issue ------------------------------------------------------------------------------------------------------------
 
 static void count_operand(Block &block, const Operand &o, int lines, Site site) {
-  const int last = o.mn_major ? DEPTH : lines, blocks = o.mn_major ? lines / 8 : DEPTH / 8;
+  const int last = o.mn_major ? 16 : lines, blocks = o.mn_major ? lines / 8 : LINE_CHUNKS;
   for (int line = 0; line < last; line += 8) {
     for (int j = 0; j < blocks; ++j) {
       uint32_t rows[8];
@@ -185,11 +202,13 @@ static void check_operands(Fiber *fiber, Product &p) {
 }
 
 static Product &new_product(Block &block, Warpgroup &group, const WgmmaCall &call, Site site) {
+  need_arch(90, 90, site, "wgmma");
   group.products.emplace_back(new Product{});
   Product &p = *group.products.back();
   p.call = call;
   p.a = decode(call.a_descriptor, false);
   p.b = decode(call.b_descriptor, call.b_mn_major);
+  p.depth = call.element == Element::E4M3 ? 32 : 16;
   p.site = site;
   p.held = WARPS;
   if (!call.a) check_descriptor(p.a, "A", site);
