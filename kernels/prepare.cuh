@@ -8,8 +8,8 @@
  * items, shares of scratch) is a running sum over the requests: threads of the first warp walk the wishes of one round of
  * requests, a list each, in shared memory.
  *
- * Shared memory: PrepareShared, 8.4 KB. Threads: SPINDLE__PREPARE_THREADS. Segments are made in state.rooms (global memory, one
- * room a thread), for they are too large for a stack.
+ * Resources. SPINDLE__PREPARE_THREADS threads of at most 128 registers; shared memory: PrepareShared. Segments are made in
+ * state.rooms (global memory, one room a thread), for they are too large for a stack.
  *
  * Synchronisation. Steps are separated by sync_block, which orders global memory within the block as well. Within a step a thread
  * reads what earlier steps wrote and writes what is its own.
@@ -51,6 +51,7 @@ struct PrepareShared {
   int64_t line[MOST_LISTS][PREPARE_THREADS + 1]; /* one more: the walking threads meet different banks */
   int64_t taken[NUM_LISTS], limit[NUM_LISTS];
 };
+static_assert(sizeof(PrepareShared) == 8384, "8.2 KiB");
 
 SPINDLE__DEVICE void begin_lists(const spindle__prepare_params &p, PrepareShared &shared) {
   const int list = prim::thread_index();
