@@ -7,6 +7,9 @@
 
 namespace spindle {
 
+/* What a kernel is compiled for. */
+enum class Keys { ROTATED, RAW };
+
 /* In shared memory: slots slot0 + x Keys ... of the segment at work. */
 template <int Keys>
 struct KeyTile {
@@ -37,12 +40,12 @@ SPINDLE__DEVICE KeySource key_source(const spindle__prepared &r, const spindle__
   return {-1, true};
 }
 
-/* Threads 0 .. Keys - 1, a column each; a sync_block must follow. */
+/* Threads 0 .. Keys - 1, a column each, or a warp 32 columns; a barrier must follow. */
 template <int Keys, int Rows>
 SPINDLE__DEVICE void find_keys(const spindle__attention_params &p, const Work<Rows> &work, const KeySource &source, int x,
-                               KeyTile<Keys> &keys) {
+                               KeyTile<Keys> &keys, int column = prim::thread_index()) {
   const spindle__prepared &r = p.state.requests[work.request];
-  const int column = prim::thread_index(), kv_head = work.item.h0 / p.schedule.group;
+  const int kv_head = work.item.h0 / p.schedule.group;
   const int64_t u = work.slot0 + (int64_t)x * Keys + column;
   const spindle__key key = spindle__key_at(&p.batch, &r.request, u);
   const bool valid = key.valid && u < work.slot1;
@@ -61,10 +64,10 @@ SPINDLE__DEVICE void find_keys(const spindle__attention_params &p, const Work<Ro
 
 /* Starts copying the rows of K or V into a tile. Columns without a key become 0: 0 x NaN would reach the output. */
 template <int D, int Keys, int Threads>
-SPINDLE__DEVICE void copy_keys(uint32_t tile, const unsigned char *const (&rows)[Keys], const uint32_t (&valid)[2],
-                               int channels) {
+SPINDLE__DEVICE void copy_keys(uint32_t tile, const unsigned char *const (&rows)[Keys], const uint32_t (&valid)[2], int channels,
+                               int thread = prim::thread_index()) {
   SPINDLE__NO_UNROLL /* scores are in registers meanwhile: there are none for the addresses of several rows */
-      for (int i = prim::thread_index(); i < Keys * Tile<D>::CHUNKS; i += Threads) {
+      for (int i = thread; i < Keys * Tile<D>::CHUNKS; i += Threads) {
     const int row = i / Tile<D>::CHUNKS, chunk = i % Tile<D>::CHUNKS;
     const int bytes = valid[row / 32] >> row % 32 & 1 ? chunk_bytes(channels, chunk) : 0;
     prim::cp_async<16>(tile + Tile<D>::chunk(row, chunk), rows[row] + (bytes ? 16 * chunk : 0), bytes);

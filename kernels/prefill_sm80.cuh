@@ -30,7 +30,7 @@
 #include "keys.cuh"
 #include "output.cuh"
 #include "rotate.cuh"
-#include "softmax.cuh"
+#include "scores.cuh"
 
 namespace spindle {
 
@@ -54,9 +54,6 @@ struct PrefillSmem {
   uint64_t seen[Shape::ROWS];   /* by the rows of a warp, in the tile at work */
   Work<Shape::ROWS> work;
 };
-
-enum class Keys { ROTATED, RAW };
-enum class Scores { PLAIN, GENERAL }; /* GENERAL: with softcap or bias */
 
 template <class T, int D, Keys K, Scores S>
 struct Prefill {

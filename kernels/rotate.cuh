@@ -157,13 +157,14 @@ SPINDLE__DEVICE void rotate_pairs(const Turn &t, const Rotation &rotation, const
 
 /* Rows [0, rows) of a tile in shared memory; positions and distances (with rates only) are in shared memory too. A thread takes
  * Run consecutive rows of four pairs: 8-byte accesses of 16 lanes cover a row's 128 bytes, free of bank conflicts. The caller
- * puts a sync_block before and after. */
+ * puts a sync_block (or sync_warp, if the threads are a warp's) before and after. */
 template <class T, int D, int Run>
 SPINDLE__DEVICE void rotate_tile(uint32_t tile, int rows, const Rotary &rotary, const Rotation &rotation,
-                                 const int64_t *positions, const float *distances) {
+                                 const int64_t *positions, const float *distances, int thread = prim::thread_index(),
+                                 int threads = prim::block_threads()) {
   const int groups = rotary_groups(rotary), runs = (rows + Run - 1) / Run;
   SPINDLE__NO_UNROLL
-  for (int unit = prim::thread_index(); unit < groups * runs; unit += prim::block_threads()) {
+  for (int unit = thread; unit < groups * runs; unit += threads) {
     const int group = unit % groups, first = unit / groups * Run, end = min(first + Run, rows);
     Turn turn = turn_of(rotation, rotary, group);
     SPINDLE__NO_UNROLL /* accumulators are in registers meanwhile */

@@ -258,7 +258,7 @@ template <int Rows>
 SPINDLE__DEVICE Step next_step(const spindle__attention_params &p, Work<Rows> &work) {
   Cursor &c = work.cursor;
   if (work.step == Step::KEEP) c.later = true;
-  if (next_keys(p, work)) return Step::WALK;
+  if (work.step != Step::ADD && next_keys(p, work)) return Step::WALK;
   if (work.step == Step::WALK && c.in_turn) {
     set_next_split(p, work, c.to);
     if (c.later) return Step::ADD;

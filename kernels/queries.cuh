@@ -1,0 +1,65 @@
+/* Query rows in shared memory: copied as they are, and rotated in place for the segment at work. */
+#ifndef SPINDLE_KERNELS_QUERIES_CUH
+#define SPINDLE_KERNELS_QUERIES_CUH
+
+#include "rotate.cuh"
+#include "work.cuh"
+
+namespace spindle {
+
+/* Starts copying the item's rows into a tile of Rows rows; rows of none become 0. All threads. */
+template <int D, int Rows>
+SPINDLE__DEVICE void copy_queries(const spindle__attention_params &p, const Work<Rows> &work, uint32_t tile) {
+  const spindle__prepared &r = p.state.requests[work.request];
+  const unsigned char *q = (const unsigned char *)p.args.q.data;
+  SPINDLE__NO_UNROLL
+  for (int i = prim::thread_index(); i < Rows * Tile<D>::CHUNKS; i += prim::block_threads()) {
+    const int at = i / Tile<D>::CHUNKS, chunk = i % Tile<D>::CHUNKS, row = work.row[at];
+    const int bytes = row >= 0 ? chunk_bytes(p.shape.head_dim_qk, chunk) : 0;
+    const int64_t from =
+        r.number * p.args.q.batch + (int64_t)(r.request.q_begin + row) * p.args.q.row + work.head[at] * p.args.q.head;
+    prim::cp_async<16>(tile + Tile<D>::chunk(at, chunk), q + (bytes ? 2 * from + 16 * chunk : 0), bytes);
+  }
+}
+
+template <int Rows>
+SPINDLE__DEVICE Rotation rotation_of(const spindle__attention_params &p, const Work<Rows> &work, int scaled, float factor) {
+  const spindle__prepared &r = p.state.requests[work.request];
+  const int pairs = p.shape.rotary_dim / 2;
+  Rotation rotation;
+  rotation.phases = spindle__phases_of(&p.state, pairs, work.request, scaled);
+  rotation.offsets = scaled == 2 ? p.state.offsets + (int64_t)work.request * pairs : nullptr;
+  rotation.rates = r.scale_base > 0 ? work.rates : nullptr;
+  rotation.factor = factor;
+  return rotation;
+}
+
+/* Every row by its group's map and, where its scale is not positive, by the sign that the scale leaves to it. All threads,
+ * between barriers. */
+template <class T, int D, int Run, int Rows>
+SPINDLE__DEVICE void rotate_queries(const spindle__attention_params &p, const Work<Rows> &work, uint32_t tile, bool raw_keys) {
+  const spindle__prepared &r = p.state.requests[work.request];
+  const int rows = work.item.rows * (work.item.h1 - work.item.h0);
+  const int scaled = work.segment->group[0].q_map.scaled; /* alike in all groups that share a key map */
+  const float a = (float)r.attention_factor;
+  const Rotation rotation = rotation_of(p, work, scaled, raw_keys ? a * a : a);
+  if (r.rotates || rotation.rates || rotation.factor != 1.0f)
+    rotate_tile<T, D, Run>(tile, rows, rotary_of(p.shape), rotation, work.position, work.distance);
+  uint32_t signs = 0;
+  for (uint32_t word : work.signs) signs |= word;
+  if (!signs) return;
+  prim::sync_block();
+  SPINDLE__NO_UNROLL
+  for (int i = prim::thread_index(); i < Rows * D / 4; i += prim::block_threads()) {
+    const SharedRow<T, D> row = {tile, i / (D / 4)};
+    float x[4];
+    row.get4(i % (D / 4) * 4, x);
+    SPINDLE__UNROLL
+    for (int k = 0; k < 4; ++k) x[k] *= work.sign[row.row];
+    row.put4(i % (D / 4) * 4, x);
+  }
+}
+
+}  // namespace spindle
+
+#endif
