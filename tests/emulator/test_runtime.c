@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cuda.h"
 #include "cuda_runtime_api.h"
 #include "emulator.h"
 
@@ -148,6 +149,35 @@ static void test_devices(void) {
   (void)cudaGetLastError();
 }
 
+/* Tensor maps are encoded by a function of the driver, which is asked for by name and by the version that brought it. */
+static void test_driver(void) {
+  typedef CUresult (*encode_t)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *, const cuuint64_t *,
+                               const cuuint32_t *, const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle,
+                               CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+  const cuuint64_t extents[2] = {64, 4}, strides[1] = {128};
+  const cuuint32_t box[2] = {64, 4}, steps[2] = {1, 1}, wide[2] = {1, 2};
+  cudaDriverEntryPointQueryResult result;
+  CUtensorMap map;
+  encode_t encode = NULL;
+  void *entry = NULL;
+  int *device = device_ints(128);
+  OK(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &result));
+  expect(result == cudaDriverEntryPointSuccess && entry, "the encoder");
+  memcpy(&encode, &entry, sizeof encode);
+  expect(encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, device, extents, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_NONE, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS,
+         "a tensor map");
+  expect(encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, device, extents, strides, box, wide, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_NONE,
+                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_ERROR_INVALID_VALUE,
+         "every second row is not modelled");
+  OK(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 11080, cudaEnableDefault, &result));
+  expect(result == cudaDriverEntryPointVersionNotSufficent && !entry, "the encoder before CUDA 12");
+  OK(cudaGetDriverEntryPoint("cuNothing", &entry, cudaEnableDefault, &result));
+  expect(result == cudaDriverEntryPointSymbolNotFound && !entry, "no such function");
+  OK(cudaFree(device));
+}
+
 int main(void) {
   late_streams(1);
   test_copies();
@@ -157,6 +187,7 @@ int main(void) {
     test_graph();
   }
   test_devices();
+  test_driver();
   printf(failures ? "%d failed\n" : "all passed\n", failures);
   return failures != 0;
 }
