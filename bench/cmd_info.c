@@ -63,6 +63,7 @@ static void print_json(const char *version) {
     tool_json_string(&json, "name", tool_backend_names[b]);
     tool_json_string(&json, "device", info.name);
     tool_json_integer(&json, "threads", info.num_threads);
+    tool_json_integer(&json, "arch", info.arch);
     tool_json_close(&json, '}');
   }
   tool_json_close(&json, ']');
@@ -79,10 +80,12 @@ static void print_text(const char *version) {
   const spindle_method *all = spindle_methods(&count);
   printf("spindle %s\n\nBackends of this build\n", version);
   for (int32_t b = SPINDLE_BACKEND_CUDA; b <= SPINDLE_BACKEND_REFERENCE; b++) {
-    if (get_backend(b, &info))
-      printf("  %-10s %s, %d threads\n", tool_backend_names[b], info.name, info.num_threads);
-    else
+    if (!get_backend(b, &info))
       printf("  %-10s not in this build, or no device\n", tool_backend_names[b]);
+    else if (b == SPINDLE_BACKEND_CUDA)
+      printf("  %-10s %s, sm_%d\n", tool_backend_names[b], info.name, info.arch);
+    else
+      printf("  %-10s %s, %d threads\n", tool_backend_names[b], info.name, info.num_threads);
   }
   for (int32_t m = 0; m < count; m++) {
     if (m == 0 || all[m].family != all[m - 1].family)

@@ -49,6 +49,8 @@ build() {
     [ -x "$spindle" ] || { note "no $spindle: build spindle_emulated_tool"; return 1; }
     skip "$spindle"
   fi
+  # All instances of a kernel are one source: without threads inside nvcc its compilation takes minutes.
+  nvcc --help 2>/dev/null | grep -q -e --split-compile && export NVCC_APPEND_FLAGS="${NVCC_APPEND_FLAGS:-} --split-compile=0"
   config=ON
   pkg-config --exists libcjson 2>/dev/null || config=OFF
   generator=

@@ -58,11 +58,41 @@ Test(cli_bench, a_table_and_a_file, .timeout = 60) {
   cr_expect(test_cli_exists("rows.jsonl"));
 }
 
+/* What a GPU tells apart is accepted, and recorded, everywhere. */
+Test(cli_bench, batch_keys_schedule_and_flush, .timeout = 60) {
+  const test_cli *r = test_cli_run(
+      "bench --method linear --seq-len 128 --phase decode --batch 3 --keys rotated --schedule in-loop --flush 1 --json - " SMALL);
+  cr_assert_eq(r->status, 0, "%s", r->err);
+  cJSON *plain = line(r->out, 0), *linear = line(r->out, 1);
+  cr_expect_eq(strlen(strchr(strchr(r->out, '\n') + 1, '\n')), 1, "two lines: decode alone");
+  cr_expect_str_eq(text(linear, "method"), "linear");
+  cr_expect_str_eq(text(linear, "phase"), "decode");
+  cr_expect_str_eq(text(linear, "keys"), "rotated");
+  cr_expect_str_eq(text(linear, "schedule"), "in-loop");
+  cr_expect(number(linear, "batch") == 3 && number(linear, "flush_mib") == 1);
+  double seconds = number(plain, "median_s"), row = 4 * (2 * 32 * 4 + 4), key = 2 * (2 * 32 * 4);
+  cr_expect_float_eq(number(plain, "tokens_per_s") * seconds, 3, 1e-6);
+  cr_expect_float_eq(number(plain, "flops_per_s") * seconds, 3 * 4.0 * 32 * 4 * 128, 1e-3);
+  cr_expect_float_eq(number(plain, "bytes_per_s") * seconds, 3 * (row + 128 * key), 1e-3);
+  cJSON_Delete(plain);
+  cJSON_Delete(linear);
+}
+
+Test(cli_bench, rotated_keys_leave_out_what_needs_raw_ones, .timeout = 60) {
+  const test_cli *r = test_cli_run("bench --seq-len 64 --phase decode --keys rotated --json - " SMALL);
+  cr_assert_eq(r->status, 0, "%s", r->err);
+  cr_expect(strstr(r->out, "\"yarn\"") && strstr(r->out, "\"streaming\"") && !strstr(r->out, "rerope") &&
+            !strstr(r->out, "xpos"));
+  test_cli_refuses("bench --method rerope --keys rotated", "--keys", "rotated", "rerope");
+}
+
 Test(cli_bench, refusals) {
   test_cli_refuses("bench --seq-len 1k,x --json rows.jsonl", "--seq-len", "'x'", "4k");
   test_cli_refuses("bench --seq-len 1k, --json rows.jsonl", "--seq-len", "''", "4k");
   test_cli_refuses("bench --method yarm --json rows.jsonl", "--method", "yarm", "all");
   test_cli_refuses("bench --heads 4 --kv-heads 3 --json rows.jsonl", "--kv-heads", "3", "divisor");
+  test_cli_refuses("bench --schedule loop --json rows.jsonl", "--schedule", "loop", "in-loop");
+  test_cli_refuses("bench --batch 0 --json rows.jsonl", "--batch", "0", "integer");
   test_cli_refuses("bench --method yarn --json absent/rows.jsonl", "--json", "absent/rows.jsonl", "file to write");
   cr_expect(!test_cli_exists("rows.jsonl"));
 }
