@@ -22,52 +22,47 @@ SPINDLE__DEVICE void prefetch_tensor_map(const CUtensorMap &map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
 }
 
+/* cp.async.bulk.tensor of each rank, tile mode. */
+#define SPINDLE__TENSOR_LOAD(name, rank, coordinates, ...)                                                                    \
+  SPINDLE__DEVICE void name(uint32_t to, const CUtensorMap &map, const int(&at)[rank], uint32_t barrier) {                    \
+    asm volatile("cp.async.bulk.tensor." #rank                                                                                \
+                 "d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {" coordinates "}], [%2];" ::"r"(to), \
+                 "l"(&map), "r"(barrier), __VA_ARGS__                                                                         \
+                 : "memory");                                                                                                 \
+  }
+#define SPINDLE__TENSOR_STORE(name, rank, coordinates, ...)                                              \
+  SPINDLE__DEVICE void name(const CUtensorMap &map, const int(&at)[rank], uint32_t from) {               \
+    asm volatile("cp.async.bulk.tensor." #rank "d.global.shared::cta.tile.bulk_group [%0, {" coordinates \
+                 "}], [%1];" ::"l"(&map),                                                                \
+                 "r"(from), __VA_ARGS__                                                                  \
+                 : "memory");                                                                            \
+  }
+SPINDLE__TENSOR_LOAD(tensor_load, 1, "%3", "r"(at[0]))
+SPINDLE__TENSOR_LOAD(tensor_load, 2, "%3, %4", "r"(at[0]), "r"(at[1]))
+SPINDLE__TENSOR_LOAD(tensor_load, 3, "%3, %4, %5", "r"(at[0]), "r"(at[1]), "r"(at[2]))
+SPINDLE__TENSOR_LOAD(tensor_load, 4, "%3, %4, %5, %6", "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]))
+SPINDLE__TENSOR_LOAD(tensor_load, 5, "%3, %4, %5, %6, %7", "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]), "r"(at[4]))
+SPINDLE__TENSOR_STORE(tensor_store, 1, "%2", "r"(at[0]))
+SPINDLE__TENSOR_STORE(tensor_store, 2, "%2, %3", "r"(at[0]), "r"(at[1]))
+SPINDLE__TENSOR_STORE(tensor_store, 3, "%2, %3, %4", "r"(at[0]), "r"(at[1]), "r"(at[2]))
+SPINDLE__TENSOR_STORE(tensor_store, 4, "%2, %3, %4, %5", "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]))
+SPINDLE__TENSOR_STORE(tensor_store, 5, "%2, %3, %4, %5, %6", "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]), "r"(at[4]))
+#undef SPINDLE__TENSOR_LOAD
+#undef SPINDLE__TENSOR_STORE
+
 /* Loads the box of `map` whose first element has coordinates `at`, innermost first, signed; what lies outside the tensor is zero.
  * `map` is a __grid_constant__ parameter or part of one. `to` is a multiple of 128 bytes, and of 8 swizzle spans (1024, 512,
- * 256): the pattern goes by address bits. cp.async.bulk.tensor, tile mode. */
+ * 256): the pattern goes by address bits. cp.async.bulk.tensor. */
 template <int Rank>
 SPINDLE__DEVICE void tma_load(uint32_t to, const CUtensorMap &map, const int (&at)[Rank], uint32_t barrier) {
-  static_assert(Rank >= 1 && Rank <= 5, "dimensions of a tensor map");
-#define SPINDLE__LOAD(dimensions, coordinates)                                                                            \
-  "cp.async.bulk.tensor." dimensions ".shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {" coordinates \
-  "}], "                                                                                                                  \
-  "[%2];" ::"r"(to),                                                                                                      \
-      "l"(&map), "r"(barrier)
-  if constexpr (Rank == 1) {
-    asm volatile(SPINDLE__LOAD("1d", "%3"), "r"(at[0]) : "memory");
-  } else if constexpr (Rank == 2) {
-    asm volatile(SPINDLE__LOAD("2d", "%3, %4"), "r"(at[0]), "r"(at[1]) : "memory");
-  } else if constexpr (Rank == 3) {
-    asm volatile(SPINDLE__LOAD("3d", "%3, %4, %5"), "r"(at[0]), "r"(at[1]), "r"(at[2]) : "memory");
-  } else if constexpr (Rank == 4) {
-    asm volatile(SPINDLE__LOAD("4d", "%3, %4, %5, %6"), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]) : "memory");
-  } else {
-    asm volatile(SPINDLE__LOAD("5d", "%3, %4, %5, %6, %7"), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]), "r"(at[4])
-                 : "memory");
-  }
-#undef SPINDLE__LOAD
+  tensor_load(to, map, at, barrier);
 }
 
 /* Stores a box, swizzled in shared memory as a load would leave it; what lies outside the tensor is left out.
  * cp.async.bulk.tensor. */
 template <int Rank>
 SPINDLE__DEVICE void tma_store(const CUtensorMap &map, const int (&at)[Rank], uint32_t from) {
-  static_assert(Rank >= 1 && Rank <= 5, "dimensions of a tensor map");
-#define SPINDLE__STORE(dimensions, coordinates) \
-  "cp.async.bulk.tensor." dimensions ".global.shared::cta.tile.bulk_group [%0, {" coordinates "}], [%1];" ::"l"(&map), "r"(from)
-  if constexpr (Rank == 1) {
-    asm volatile(SPINDLE__STORE("1d", "%2"), "r"(at[0]) : "memory");
-  } else if constexpr (Rank == 2) {
-    asm volatile(SPINDLE__STORE("2d", "%2, %3"), "r"(at[0]), "r"(at[1]) : "memory");
-  } else if constexpr (Rank == 3) {
-    asm volatile(SPINDLE__STORE("3d", "%2, %3, %4"), "r"(at[0]), "r"(at[1]), "r"(at[2]) : "memory");
-  } else if constexpr (Rank == 4) {
-    asm volatile(SPINDLE__STORE("4d", "%2, %3, %4, %5"), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]) : "memory");
-  } else {
-    asm volatile(SPINDLE__STORE("5d", "%2, %3, %4, %5, %6"), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]), "r"(at[4])
-                 : "memory");
-  }
-#undef SPINDLE__STORE
+  tensor_store(map, at, from);
 }
 
 /* The same for `bytes` in a row, with no tensor map. cp.async.bulk. */

@@ -46,12 +46,12 @@ SPINDLE__DEVICE uint64_t advance_descriptor(uint64_t descriptor, uint32_t bytes)
 template <int M, int N>
 SPINDLE__DEVICE void pin(float (&d)[M][N]) {
   SPINDLE__UNROLL
-  for (int i = 0; i < M * N; ++i) asm volatile("" : "+f"(d[i / N][i % N])::"memory");
+  for (int i = 0; i < M * N; ++i) asm volatile("" : "+f"(d[i / N][i % N]));
 }
 template <int M, int N>
 SPINDLE__DEVICE void pin(uint32_t (&a)[M][N]) {
   SPINDLE__UNROLL
-  for (int i = 0; i < M * N; ++i) asm volatile("" : "+r"(a[i / N][i % N])::"memory");
+  for (int i = 0; i < M * N; ++i) asm volatile("" : "+r"(a[i / N][i % N]));
 }
 
 /* Begins a group. wgmma.fence. */

@@ -9,7 +9,7 @@ using namespace checks_support;
 struct Map {
   alignas(1024) bf16 tile[8][64]; /* a B operand of 8 columns, K-major with 128-byte swizzle, or plain data */
   alignas(1024) uint32_t at[256];
-  uint64_t barrier, other;
+  uint64_t barrier, other, third;
 };
 
 template <class T>
@@ -283,6 +283,41 @@ __global__ void wgmma_kernel(uint32_t *out) {
   out[t] = prim::as_bits(d[0][0][0] + d[0][0][3]);
 }
 
+/* One warpgroup loads a tile and changes it in place, another multiplies by it: both proxies take turns at the same bytes. */
+KERNEL changed_in_place(uint32_t *words) {
+  Map &map = prepared(1);
+  const uint32_t full = at(map.barrier), changed = at(map.other), empty = at(map.third),
+                 mine = at(map.tile) + 8 * (uint32_t)(prim::thread_index() % 128);
+  if (prim::thread_index() == 0) {
+    prim::mbarrier_init(changed, 4);
+    prim::mbarrier_init(empty, 4);
+  }
+  prim::sync_block();
+  float d[1][4] = {};
+  const uint32_t a[4] = {};
+  for (uint32_t round = 0; round < 4; ++round) {
+    if (prim::warp() < 4) {
+      if (prim::thread_index() == 0) {
+        prim::mbarrier_wait(empty, (round & 1) ^ 1);
+        prim::mbarrier_arrive_expect_tx(full, sizeof map.tile);
+        prim::bulk_load(at(map.tile), words, sizeof map.tile, full);
+      }
+      prim::mbarrier_wait(full, round & 1);
+      prim::st_shared(mine, prim::ld_shared<uint32_t>(mine) + 1);
+      if (!Wrong) prim::fence_proxy_async();
+      prim::sync_warp();
+      if (LANE == 0) prim::mbarrier_arrive(changed);
+    } else {
+      prim::mbarrier_wait(changed, round & 1);
+      prim::wgmma_fence(d);
+      prim::wgmma<bf16>(d, a, prim::matrix_descriptor<prim::SWIZZLE_128B, 16, 1024>(at(map.tile)), true);
+      prim::wgmma_commit();
+      prim::wgmma_wait<0>(d);
+      if (LANE == 0) prim::mbarrier_arrive(empty);
+    }
+  }
+}
+
 /* ---- Registers ------------------------------------------------------------------------------------------------------- */
 
 /* 384 threads have 168 registers each; the first 128 leave 64 to each of the others. */
@@ -356,6 +391,7 @@ const Case CASES[] = {
     WGMMA(B_BOUNDS, SHARED_BOUNDS),
     WGMMA(DISAGREEMENT, BAD_WGMMA),
     WGMMA(D_SHARED, BAD_WGMMA),
+    BLOCK(changed_in_place, 256, PROXY),
     BLOCK(registers_too_many, 384, DEADLOCK),
     BLOCK(registers_up_is_down, 128, BAD_REGISTERS),
     BLOCK(registers_of_three_warps, 128, BAD_REGISTERS),
