@@ -14,10 +14,10 @@ namespace spindle {
 /* What m counts in: scores in units of log 2, or natural logarithms (an LSE is the m of a part whose l is 1). Differences are
  * taken first, for they are exact where it matters: an LSE of 1e5 times log2(e) would be off by 1e-2. */
 struct Log2Units {
-  static constexpr float TO_LOG2 = 1.0f, TO_NATURAL = 0.6931471805599453f;
+  static constexpr float TO_LOG2 = 1.0f, TO_NATURAL = 0.6931471805599453f, FROM_NATURAL = 1.4426950408889634f;
 };
 struct NaturalUnits {
-  static constexpr float TO_LOG2 = 1.4426950408889634f, TO_NATURAL = 1.0f;
+  static constexpr float TO_LOG2 = 1.4426950408889634f, TO_NATURAL = 1.0f, FROM_NATURAL = 1.0f;
 };
 
 /* 2^(m - top); 0 for sums that have seen nothing, where the difference may be -inf - -inf. */
@@ -44,11 +44,11 @@ SPINDLE__DEVICE float merged(const MergeWeights &w, float o_all, float o) {
   return fmaf(w.all, o_all, w.part == 0.0f ? 0.0f : w.part * o);
 }
 
-/* What o is to be multiplied by, and the natural LSE. sink: a score, in the units of m, that joins the softmax and carries no
- * value; -inf: none. Without key and sink: 0 and -inf. */
+/* What o is to be multiplied by, and the LSE. sink: a score that joins the softmax and carries no value; -inf: none. LSE and sink
+ * are natural, whatever m is. Without key and sink: 0 and -inf. */
 template <class Units = Log2Units>
 SPINDLE__DEVICE float finish(float m, float l, float sink, float &lse) {
-  const MergeWeights w = merge<Units>(m, l, sink, 1.0f);
+  const MergeWeights w = merge<Units>(m, l, sink * Units::FROM_NATURAL, 1.0f);
   lse = l == 0.0f ? -INFINITY : fmaf(m, Units::TO_NATURAL, log2f(l) * Log2Units::TO_NATURAL);
   return l == 0.0f ? 0.0f : w.all / l;
 }
