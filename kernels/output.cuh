@@ -83,7 +83,7 @@ SPINDLE__DEVICE void store_rows(Kernel &k) {
       rows[m][h] = row >= 0 ? k.p.partial_o + partial * k.p.o_stride : nullptr;
       if (first) prim::st_global((float2 *)k.p.partial_ml + partial, make_float2(k.maximum[m][h], sum));
     } else {
-      const float sink = a.sink_logits && k.p.with_sinks && row >= 0 ? a.sink_logits[head] * (float)LOG2_E : -INFINITY;
+      const float sink = a.sink_logits && k.p.with_sinks && row >= 0 ? a.sink_logits[head] : -INFINITY;
       float lse;
       factor[m][h] = finish(k.maximum[m][h], sum, sink, lse);
       rows[m][h] = row >= 0 ? (float *)a.o.data + output_row(k.p, r, row, head) : nullptr;
