@@ -98,8 +98,8 @@ Test(errors, faults_surface_later) {
   test_step s = test_step_open(NULL);
   void *memory;
   test_step_set(&s, &lengths);
-  s.args.k.data = s.args.lse.data; /* far too small for a pool of keys */
-  s.args.lse.data = NULL;
+  test_ok(spindle_malloc(s.context, &s.memory[6], (TEST_STEP_O - 256) * sizeof(uint16_t))); /* a row too few for Q */
+  s.args.q.data = s.memory[6];
   test_ok(test_step_run(&s));
   REFUSED(spindle_stream_sync(s.context, s.stream), SPINDLE_CUDA_ERROR, "cudaStreamSynchronize", "cudaErrorLaunchFailure");
   REFUSED(test_step_run(&s), SPINDLE_CUDA_ERROR, "cudaErrorLaunchFailure");
