@@ -55,6 +55,7 @@ typedef struct spindle__kernel {
   int32_t item_rows, tile_keys; /* packed query rows of an item, keys of a step through its keys */
   int32_t head_dim;             /* channels of an output row in scratch */
   int32_t blocks;               /* that run at a time on the device */
+  int32_t decode_blocks;        /* of the kernel for few rows; 0: it serves none of this shape */
 } spindle__kernel;
 
 struct spindle_plan {

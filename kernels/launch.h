@@ -19,12 +19,12 @@ typedef struct spindle__prepare_params {
   const spindle__slot *slots;
   int32_t rotary_dim;
   int32_t raw_keys;
-  int32_t rotate_when;      /* SPINDLE_SCHEDULE_* */
-  int32_t split_keys;       /* of the plan; 0: as fits */
-  int32_t blocks;           /* that run at a time, which splitting is to fill */
-  int32_t tile_keys;        /* splits are multiples of it */
-  int64_t max_partials;     /* rows of partial results that scratch holds */
-  int64_t max_rotated_rows; /* pre-rotated key rows that scratch holds for each KV head */
+  int32_t rotate_when;                /* SPINDLE_SCHEDULE_* */
+  int32_t split_keys;                 /* of the plan; 0: as fits */
+  int32_t blocks[SPINDLE__NUM_LISTS]; /* that run at a time, which splitting is to fill. Of decode 0: all are prefill's */
+  int32_t tile_keys;                  /* splits are multiples of it */
+  int64_t max_partials;               /* rows of partial results that scratch holds */
+  int64_t max_rotated_rows;           /* pre-rotated key rows that scratch holds for each KV head */
   int32_t max_tiles, max_segments;
   spindle__state state;
 } spindle__prepare_params;
@@ -48,7 +48,8 @@ typedef struct spindle__attention_params {
   float *partial_ml; /* [partials][2]: maximum in units of log 2, sum of 2^(score - maximum) */
   float *whole;      /* [blocks][item_rows][o_stride + 8]: sums of the splits that a block has walked so far */
   int32_t o_stride;
-  int32_t blocks;
+  int32_t list;   /* SPINDLE__LIST_*, set by the launch */
+  int32_t blocks; /* of it */
 } spindle__attention_params;
 
 /* The kernel that serves a shape on the current device. */
@@ -62,6 +63,9 @@ typedef struct spindle__prefill_info {
 /* Loads the kernels that the shape needs, so that no capture has to. info->item_rows is 0 if no instance serves the shape. */
 int spindle__prefill_find(const spindle_shape *shape, spindle__prefill_info *info);
 int spindle__launch_prefill(const spindle__attention_params *params, spindle_stream stream);
+/* The same for the requests of few rows. *blocks: that run at a time; 0 if no instance serves the shape. */
+int spindle__decode_find(const spindle_shape *shape, int32_t *blocks);
+int spindle__launch_decode(const spindle__attention_params *params, spindle_stream stream);
 /* Rows of requests that were split: O and LSE from their partial results. */
 int spindle__launch_merge_splits(const spindle__attention_params *params, spindle_stream stream);
 

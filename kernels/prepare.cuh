@@ -34,24 +34,27 @@ constexpr int LEAST_SPLIT = 512; /* keys: below, merging costs more than the spl
 
 enum List {
   LIST_ROWS,
-  LIST_REQUESTS, /* these four at a time */
+  LIST_REQUESTS, /* these five at a time */
   LIST_TILES,
   LIST_SEGMENTS,
-  LIST_WHOLE_ITEMS, /* as if no keys were split */
-  LIST_KEYS,        /* that items walk */
-  LIST_PARTIALS,    /* these two at a time */
+  LIST_WHOLE_ITEMS, /* as if no keys were split; of prefill and of decode */
+  LIST_WHOLE_ITEMS_END = LIST_WHOLE_ITEMS + SPINDLE__NUM_LISTS - 1,
+  LIST_KEYS, /* that items walk; likewise */
+  LIST_KEYS_END = LIST_KEYS + SPINDLE__NUM_LISTS - 1,
+  LIST_PARTIALS, /* these two at a time */
   LIST_ROTATED,
-  LIST_ITEMS, /* these two at a time */
+  LIST_ITEMS, /* likewise, and with the next at a time */
+  LIST_ITEMS_END = LIST_ITEMS + SPINDLE__NUM_LISTS - 1,
   LIST_ROTATE_BLOCKS,
   NUM_LISTS
 };
-constexpr int MOST_LISTS = 4; /* at a time */
+constexpr int MOST_LISTS = 5; /* at a time */
 
 struct PrepareShared {
   int64_t line[MOST_LISTS][PREPARE_THREADS + 1]; /* one more: the walking threads meet different banks */
   int64_t taken[NUM_LISTS], limit[NUM_LISTS];
 };
-static_assert(sizeof(PrepareShared) == 8384, "8.2 KiB");
+static_assert(sizeof(PrepareShared) == 10488, "10.2 KiB");
 
 SPINDLE__DEVICE void begin_lists(const spindle__prepare_params &p, PrepareShared &shared) {
   const int list = prim::thread_index();
@@ -126,10 +129,12 @@ SPINDLE__DEVICE void read_requests(const spindle__prepare_params &p, PrepareShar
     request.q_len = 0;
     if (number < p.batch.max_requests) spindle__read_request(&p.batch, &p.bounds, number, &request);
     const int64_t rows[] = {request.q_len};
-    int64_t row[1], want[] = {0, 0, 0, 0}, place[4];
+    int64_t row[1], want[] = {0, 0, 0, 0, 0}, place[5];
     in_turn(shared, LIST_ROWS, count, rows, row);
     const bool used = request.q_len > 0 && row[0] + request.q_len <= p.bounds.max_q_rows;
     spindle__work work = {};
+    const bool few = (int64_t)request.q_len * p.schedule.group <= SPINDLE__DECODE_ROWS && p.blocks[SPINDLE__LIST_DECODE] > 0;
+    const int32_t list = few ? SPINDLE__LIST_DECODE : SPINDLE__LIST_PREFILL;
     if (used) {
       const spindle_position &position = p.slots[request.slot].position;
       work.num_splits = 1;
@@ -138,12 +143,13 @@ SPINDLE__DEVICE void read_requests(const spindle__prepare_params &p, PrepareShar
       want[0] = 1;
       want[1] = work.num_tiles + 1;
       want[2] = (int64_t)work.num_tiles * segments_per_tile(position);
-      want[3] = spindle__num_items(&p.schedule, &work);
+      want[3 + list] = spindle__num_items(&p.schedule, &work);
     }
     in_turn(shared, LIST_REQUESTS, count, want, place);
     if (!used) continue;
     work.first_tile = (int32_t)place[1];
     write_request(p, number, request, work, place[2], p.state.requests[place[0]]);
+    p.state.requests[place[0]].list = list;
   }
 }
 
@@ -235,33 +241,45 @@ SPINDLE__DEVICE int64_t longest_walk(const spindle__prepare_params &p, const spi
   return most;
 }
 
-/* A block's share of all keys, over ITEMS_PER_BLOCK. Requests get as many splits as they have whole shares, so that there are no
- * more split items than the device is to be filled with. */
-SPINDLE__DEVICE int64_t share_of_keys(const spindle__prepare_params &p, PrepareShared &shared, int num_requests) {
+/* Whether splitting may: prefill's if there are fewer items than the device is to be filled with. Decode's always, for requests
+ * of a step may be of very different lengths, and the longest would be waited for. */
+SPINDLE__DEVICE bool pays(const spindle__prepare_params &p, const PrepareShared &shared, int32_t list) {
+  return list == SPINDLE__LIST_DECODE ||
+         shared.taken[LIST_WHOLE_ITEMS + list] < (int64_t)p.blocks[list] * SPINDLE__ITEMS_PER_BLOCK;
+}
+
+/* share[list]: a block's share of a list's keys, over ITEMS_PER_BLOCK. Requests get as many splits as they have whole shares, so
+ * that there are no more split items than the device is to be filled with. */
+SPINDLE__DEVICE void share_keys(const spindle__prepare_params &p, PrepareShared &shared, int num_requests,
+                                int64_t (&share)[SPINDLE__NUM_LISTS]) {
   for (int first = 0; first < num_requests; first += PREPARE_THREADS) {
     const int k = first + prim::thread_index(), count = min(PREPARE_THREADS, num_requests - first);
-    int64_t keys[] = {0}, before[1];
+    int64_t keys[SPINDLE__NUM_LISTS] = {}, before[SPINDLE__NUM_LISTS];
     if (k < num_requests) {
-      const spindle__work &work = p.state.requests[k].work;
-      keys[0] = longest_walk(p, work) * spindle__num_items(&p.schedule, &work);
+      const spindle__prepared &r = p.state.requests[k];
+      if (pays(p, shared, r.list)) keys[r.list] = longest_walk(p, r.work) * spindle__num_items(&p.schedule, &r.work);
     }
     in_turn(shared, LIST_KEYS, count, keys, before);
   }
-  return spindle__max(spindle__ceil_div(shared.taken[LIST_KEYS], (int64_t)p.blocks * SPINDLE__ITEMS_PER_BLOCK), LEAST_SPLIT);
+  SPINDLE__UNROLL
+  for (int list = 0; list < SPINDLE__NUM_LISTS; ++list) {
+    const int64_t items = spindle__max(p.blocks[list], 1) * SPINDLE__ITEMS_PER_BLOCK;
+    share[list] = spindle__max(spindle__ceil_div(shared.taken[LIST_KEYS + list], items), LEAST_SPLIT);
+  }
 }
 
 /* How many items a request would like to walk its keys, and how they are split. Fixed splits change no bits: without items of
- * their own they are walked in turn. pays: there are too few items. */
-SPINDLE__DEVICE int64_t wanted_splits(const spindle__prepare_params &p, const spindle__request &q, bool pays, int64_t share,
+ * their own they are walked in turn. apart: they may have some. */
+SPINDLE__DEVICE int64_t wanted_splits(const spindle__prepare_params &p, const spindle__request &q, bool apart, int64_t share,
                                       spindle__work &work) {
   if (p.split_keys) {
     const int64_t first = q.key_lo / p.split_keys, last = spindle__max(q.key_hi - 1, 0) / p.split_keys;
     work.split_by_index = 1;
     work.split_size = p.split_keys;
     work.split_base = first;
-    return pays ? last - first + 1 : 1;
+    return apart ? last - first + 1 : 1;
   }
-  if (!pays) return 1;
+  if (!apart) return 1;
   const int64_t keys = longest_walk(p, work), splits = keys / share;
   if (splits < 2) return 1;
   work.split_size = spindle__ceil_div(spindle__ceil_div(keys, splits), p.tile_keys) * p.tile_keys;
@@ -279,14 +297,14 @@ SPINDLE__DEVICE bool wants_rotated_keys(const spindle__prepare_params &p, const 
 
 /* The last step: a request's shares of scratch, then where its items and its blocks of keys to rotate begin. */
 SPINDLE__DEVICE void place_request(const spindle__prepare_params &p, PrepareShared &shared, int first, int num_requests,
-                                   bool pays, int64_t share) {
+                                   const int64_t (&share)[SPINDLE__NUM_LISTS]) {
   const int k = first + prim::thread_index(), count = min(PREPARE_THREADS, num_requests - first);
   spindle__prepared &r = p.state.requests[min(k, num_requests - 1)];
   spindle__work work = r.work;
-  int64_t splits = 1, copies = 0, wish[] = {0, 0}, place[2], size[] = {0, 0}, begin[2];
+  int64_t splits = 1, copies = 0, wish[] = {0, 0}, place[2], size[SPINDLE__NUM_LISTS + 1] = {}, begin[SPINDLE__NUM_LISTS + 1];
   if (k < num_requests) {
     const int64_t rows = (int64_t)r.request.q_len * p.schedule.num_q_heads;
-    splits = wanted_splits(p, r.request, pays, share, work);
+    splits = wanted_splits(p, r.request, pays(p, shared, r.list), share[r.list], work);
     copies = wants_rotated_keys(p, r) ? spindle__num_key_copies(&r) : 0;
     if (splits > 1 && splits <= p.max_partials / rows) wish[0] = splits * rows;
     wish[1] = copies * r.num_slots;
@@ -297,15 +315,17 @@ SPINDLE__DEVICE void place_request(const spindle__prepare_params &p, PrepareShar
     work.first_partial = place[0];
   }
   if (k < num_requests) {
-    size[0] = spindle__num_items(&p.schedule, &work);
-    if (place[1] >= 0) size[1] = spindle__ceil_div(r.num_slots, SPINDLE__ROTATE_BLOCK) * copies;
+    size[r.list] = spindle__num_items(&p.schedule, &work);
+    if (place[1] >= 0) size[SPINDLE__NUM_LISTS] = spindle__ceil_div(r.num_slots, SPINDLE__ROTATE_BLOCK) * copies;
   }
   in_turn(shared, LIST_ITEMS, count, size, begin);
   if (k >= num_requests) return;
-  work.first_item = begin[0];
+  work.first_item = begin[r.list];
   r.work = work;
+  SPINDLE__UNROLL
+  for (int list = 0; list < SPINDLE__NUM_LISTS; ++list) r.items_before[list] = begin[list];
   r.rotated_at = wish[1] > 0 ? place[1] : -1;
-  r.first_rotate_block = begin[1];
+  r.first_rotate_block = begin[SPINDLE__NUM_LISTS];
 }
 
 SPINDLE__DEVICE void write_totals(const spindle__prepare_params &p, const PrepareShared &shared) {
@@ -313,11 +333,14 @@ SPINDLE__DEVICE void write_totals(const spindle__prepare_params &p, const Prepar
   totals.num_requests = (int32_t)shared.taken[LIST_REQUESTS];
   totals.num_tiles = (int32_t)shared.taken[LIST_TILES];
   totals.num_segments = (int32_t)spindle__min(shared.taken[LIST_SEGMENTS], p.max_segments);
-  totals.num_items = shared.taken[LIST_ITEMS];
+  SPINDLE__UNROLL
+  for (int list = 0; list < SPINDLE__NUM_LISTS; ++list) {
+    totals.num_items[list] = shared.taken[LIST_ITEMS + list];
+    totals.items_taken[list] = 0;
+  }
   totals.num_partials = shared.taken[LIST_PARTIALS];
   totals.num_rotated_rows = shared.taken[LIST_ROTATED];
   totals.num_rotate_blocks = shared.taken[LIST_ROTATE_BLOCKS];
-  totals.items_taken = 0;
   *p.state.totals = totals;
 }
 
@@ -333,9 +356,9 @@ __global__ void prepare(const spindle__prepare_params p) {
   prim::sync_block();
   make_segments(p, num_requests, num_tiles);
   prim::sync_block();
-  const bool pays = shared.taken[LIST_WHOLE_ITEMS] < (int64_t)p.blocks * SPINDLE__ITEMS_PER_BLOCK;
-  const int64_t share = pays && !p.split_keys ? share_of_keys(p, shared, num_requests) : 0;
-  for (int first = 0; first < num_requests; first += PREPARE_THREADS) place_request(p, shared, first, num_requests, pays, share);
+  int64_t share[SPINDLE__NUM_LISTS] = {};
+  if (!p.split_keys) share_keys(p, shared, num_requests, share);
+  for (int first = 0; first < num_requests; first += PREPARE_THREADS) place_request(p, shared, first, num_requests, share);
   if (prim::thread_index() == 0) write_totals(p, shared);
 }
 

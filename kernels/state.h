@@ -8,6 +8,10 @@
  * than by every tile that reads them: the pass costs what rotating them for two tiles of 128 rows costs, and its launch. */
 #define SPINDLE__PREROTATE_ROWS 1024
 
+/* A request of at most so many packed query rows a KV head is decode's, any other prefill's. Each has a list of items. */
+#define SPINDLE__DECODE_ROWS 16
+enum { SPINDLE__LIST_PREFILL = 0, SPINDLE__LIST_DECODE = 1, SPINDLE__NUM_LISTS = 2 };
+
 /* The frequency of a pair: what one token adds to its phase (2^-64 turns), and that step's cos and sin. */
 typedef struct spindle__phase {
   uint64_t step;
@@ -18,8 +22,10 @@ typedef struct spindle__prepared {
   int32_t number;  /* in the batch */
   int32_t rotates; /* 0: no pair does (NoPE) */
   spindle__request request;
-  spindle__work work;
-  spindle_position position; /* lists are NULL */
+  spindle__work work; /* first_item: in the request's list */
+  int32_t list;
+  int64_t items_before[SPINDLE__NUM_LISTS]; /* of the requests before it, in each list */
+  spindle_position position;                /* lists are NULL */
   double attention_factor, softmax_scale_factor;
   double scale_base;  /* xPos, else 0 */
   int64_t rotated_at; /* row in scratch of its first pre-rotated key; -1: keys are rotated while they are read */
@@ -37,9 +43,10 @@ typedef struct spindle__tile {
 typedef struct spindle__totals {
   int32_t num_requests; /* used ones, packed to the front */
   int32_t num_tiles, num_segments;
-  int64_t num_items, num_partials, num_rotated_rows;
+  int64_t num_items[SPINDLE__NUM_LISTS], num_partials, num_rotated_rows;
   int64_t num_rotate_blocks; /* of SPINDLE__ROTATE_BLOCK slots, all copies */
-  uint32_t items_taken;      /* by the run at work; 0 between runs. Runs of one state are therefore on one stream */
+  uint32_t
+      items_taken[SPINDLE__NUM_LISTS]; /* by the run at work; 0 between runs. Runs of one state are therefore on one stream */
 } spindle__totals;
 
 #define SPINDLE__ROTATE_BLOCK    64

@@ -64,11 +64,11 @@ struct Work {
 /* ---- Items ---- */
 
 /* The request that item x belongs to: the last whose first item is not after it. */
-SPINDLE__DEVICE int32_t request_of(const spindle__state &state, int64_t x) {
+SPINDLE__DEVICE int32_t request_of(const spindle__state &state, int32_t list, int64_t x) {
   int32_t low = 0, high = state.totals->num_requests;
   while (high - low > 1) {
     const int32_t middle = low + (high - low) / 2;
-    if (state.requests[middle].work.first_item <= x)
+    if (state.requests[middle].items_before[list] <= x)
       low = middle;
     else
       high = middle;
@@ -94,11 +94,11 @@ SPINDLE__DEVICE void find_segments(const spindle__attention_params &p, const spi
 template <int Rows>
 SPINDLE__DEVICE bool take_item(const spindle__attention_params &p, Work<Rows> &work) {
   spindle__totals *totals = p.state.totals;
-  const uint32_t last = (uint32_t)totals->num_items + (uint32_t)prim::grid_x() - 1;
+  const uint32_t last = (uint32_t)totals->num_items[p.list] + (uint32_t)prim::grid_x() - 1;
   for (;;) {
-    const int64_t x = prim::atomic_inc(&totals->items_taken, last);
-    if (x >= totals->num_items) return false;
-    const int32_t request = request_of(p.state, x);
+    const int64_t x = prim::atomic_inc(&totals->items_taken[p.list], last);
+    if (x >= totals->num_items[p.list]) return false;
+    const int32_t request = request_of(p.state, p.list, x);
     const spindle__prepared &r = p.state.requests[request];
     work.item = spindle__work_item(&p.schedule, &r.work, p.state.tiles, x - r.work.first_item);
     work.request = request;
@@ -126,16 +126,19 @@ template <int Rows>
 SPINDLE__DEVICE_CALLED void begin_item(const spindle__attention_params &p, Work<Rows> &work) {
   const spindle__prepared &r = p.state.requests[work.request];
   const int thread = prim::thread_index(), heads = work.item.h1 - work.item.h0;
+  float scale = 1.0f;
   if (thread < Rows) {
     const int row = work.item.row0 + thread / heads, head = work.item.h0 + thread % heads;
     const bool used = thread < work.item.rows * heads && r.request.q_begin + row < p.args.q_rows;
-    const float scale = used ? (float)score_scale(p, r, row, head) : 1.0f;
+    if (used) scale = (float)score_scale(p, r, row, head);
     work.row[thread] = used ? row : -1;
     work.head[thread] = head;
     work.scale[thread] = scale == 0.0f ? 1.0f : fabsf(scale);
     work.sign[thread] = scale > 0.0f ? 1.0f : scale < 0.0f ? -1.0f : 0.0f;
     work.bias_a[thread] = used && p.args.bias_a ? p.args.bias_a[head] : 0.0f;
     work.bias_p[thread] = used && p.args.bias_p ? p.args.bias_p[head] : 0.0f;
+  }
+  if (thread / 32 < (Rows + 31) / 32) {
     const uint32_t signs = prim::ballot(!(scale > 0.0f));
     if (prim::lane() == 0) work.signs[thread / 32] = signs;
   }

@@ -18,7 +18,7 @@ spindle_status spindle__cuda_prepare(const spindle_plan *plan, const spindle_pos
                                     .raw_keys = plan->shape.key_state == SPINDLE_KEYS_RAW,
                                     .rotate_when = o->schedule,
                                     .split_keys = o->split_keys,
-                                    .blocks = plan->kernel.blocks,
+                                    .blocks = {plan->kernel.blocks, plan->kernel.decode_blocks},
                                     .tile_keys = plan->kernel.tile_keys,
                                     .max_partials = y.max_partials,
                                     .max_rotated_rows = y.max_rotated_rows,
@@ -40,8 +40,7 @@ static spindle__attention_params make_params(const spindle_plan *plan, const spi
                                       .with_sinks = !plan->options.partial,
                                       .rotated_rows = y->max_rotated_rows,
                                       .rotated_stride = y->rotated_stride,
-                                      .o_stride = y->o_stride,
-                                      .blocks = plan->kernel.blocks};
+                                      .o_stride = y->o_stride};
   if (y->max_rotated_rows) params.rotated = scratch + y->rotated;
   if (y->max_partials) params.partial_o = (float *)(void *)(scratch + y->partial_o);
   if (y->max_partials) params.partial_ml = (float *)(void *)(scratch + y->partial_ml);
@@ -49,15 +48,35 @@ static spindle__attention_params make_params(const spindle_plan *plan, const spi
   return params;
 }
 
+/* The items of both lists, as far as the plan's bounds allow a list to have some. */
+static int launch_lists(const spindle_plan *plan, spindle__attention_params *params, spindle_stream stream) {
+  const spindle__kernel *k = &plan->kernel;
+  bool all_few = k->decode_blocks && (int64_t)plan->options.max_q_len * params->schedule.group <= SPINDLE__DECODE_ROWS;
+  int error = cudaSuccess;
+  if (!all_few) {
+    params->list = SPINDLE__LIST_PREFILL;
+    params->blocks = k->blocks;
+    error = spindle__launch_prefill(params, stream);
+  }
+  if (!error && k->decode_blocks) {
+    params->list = SPINDLE__LIST_DECODE;
+    params->blocks = k->decode_blocks;
+    error = spindle__launch_decode(params, stream);
+  }
+  return error;
+}
+
 /* Keys of a few KV heads at a time are rotated into scratch and read from there; lengths are known to the device alone, so the
  * passes are launched whether or not a request needs them. */
-static cudaError_t launch_passes(spindle__attention_params *params, int32_t pass_heads, spindle_stream stream) {
+static cudaError_t launch_passes(const spindle_plan *plan, spindle__attention_params *params, int32_t pass_heads,
+                                 spindle_stream stream) {
   int error = cudaSuccess;
   for (int32_t head = 0; !error && head < params->shape.num_kv_heads; head += pass_heads) {
     params->kv_begin = head;
     params->kv_end = (int32_t)spindle__min(head + pass_heads, params->shape.num_kv_heads);
+    params->blocks = plan->kernel.blocks;
     if (params->rotated) error = spindle__launch_rotate_keys(params, stream);
-    if (!error) error = spindle__launch_prefill(params, stream);
+    if (!error) error = launch_lists(plan, params, stream);
   }
   return (cudaError_t)error;
 }
@@ -68,7 +87,7 @@ spindle_status spindle__cuda_attention(const spindle_plan *plan, const spindle_a
   spindle__cuda_layout_of(plan, &y);
   spindle__attention_params params = make_params(plan, &y, args);
   SPINDLE__TRY(spindle__cuda_enter(plan->context, &before));
-  cudaError_t error = launch_passes(&params, y.pass_heads, stream);
+  cudaError_t error = launch_passes(plan, &params, y.pass_heads, stream);
   if (error == cudaSuccess && y.max_partials) error = (cudaError_t)spindle__launch_merge_splits(&params, stream);
   return spindle__cuda_leave(before, error, "attention");
 }

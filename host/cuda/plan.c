@@ -36,15 +36,18 @@ static spindle_status find_kernel(const spindle_plan *plan, spindle__kernel *ker
     return spindle__fail(SPINDLE_UNSUPPORTED,
                          "the cuda backend has no %s kernel for shape.head_dim_qk %d and head_dim_v %d on sm_%d",
                          spindle__dtype_name(s->q_dtype), s->head_dim_qk, s->head_dim_v, plan->context->arch);
-  *kernel = (spindle__kernel){info.item_rows, info.tile_keys, info.head_dim, info.blocks};
-  return SPINDLE_OK;
+  *kernel = (spindle__kernel){info.item_rows, info.tile_keys, info.head_dim, info.blocks, 0};
+  if (s->num_q_heads / s->num_kv_heads > SPINDLE__DECODE_ROWS) return SPINDLE_OK; /* one row is too many for decode */
+  SPINDLE__TRY(spindle__cuda_enter(plan->context, &before));
+  return spindle__cuda_leave(before, (cudaError_t)spindle__decode_find(s, &kernel->decode_blocks), "loading the decode kernel");
 }
 
 /* The kernel counts items in 32 bits. A tile has one row at least: masks of tiny chunks cut so. */
 static spindle_status check_items(const spindle_plan *plan, const spindle__cuda_layout *y) {
   int32_t step = (int32_t)spindle__min(y->schedule.group, y->schedule.item_rows);
   int64_t ranges = spindle__ceil_div(plan->shape.num_q_heads, step) + 1; /* S2 cuts one in two */
-  int64_t items = plan->options.max_q_rows * ranges + y->max_partials + plan->kernel.blocks;
+  int64_t items =
+      plan->options.max_q_rows * ranges + y->max_partials + spindle__max(plan->kernel.blocks, plan->kernel.decode_blocks);
   if (items <= INT32_MAX) return SPINDLE_OK;
   return spindle__fail(SPINDLE_LIMIT_EXCEEDED, "options.max_q_rows is %d: with %d heads it may come to %lld work items, limit %d",
                        plan->options.max_q_rows, plan->shape.num_q_heads, (long long)items, INT32_MAX);
@@ -71,8 +74,9 @@ static void lay_out_state(const spindle_plan *plan, spindle__cuda_layout *y) {
   y->tiles = place(&end, y->max_tiles, sizeof(int32_t));
   y->tile_segments = place(&end, y->max_tiles, sizeof(spindle__tile));
   y->segments = place(&end, y->max_segments, sizeof(spindle__segment));
-  y->rooms = place(&end, spindle__max(plan->kernel.blocks, SPINDLE__PREPARE_THREADS), sizeof(spindle__segment_room));
-  y->spilled = place(&end, (int64_t)plan->kernel.blocks * SPINDLE__MAX_SEGMENTS, sizeof(spindle__segment));
+  int64_t blocks = spindle__max(plan->kernel.blocks, plan->kernel.decode_blocks);
+  y->rooms = place(&end, spindle__max(blocks, SPINDLE__PREPARE_THREADS), sizeof(spindle__segment_room));
+  y->spilled = place(&end, blocks * SPINDLE__MAX_SEGMENTS, sizeof(spindle__segment));
   y->phases = place(&end, requests * 2 * pairs, sizeof(spindle__phase));
   y->offsets = place(&end, requests * pairs, sizeof(uint64_t));
   y->state_bytes = end;
@@ -83,9 +87,9 @@ static int64_t most_partials(const spindle_plan *plan) {
   const spindle__kernel *k = &plan->kernel;
   int64_t rows = (int64_t)o->max_q_rows * plan->shape.num_q_heads;
   if (o->split_keys) return spindle__min(rows * (spindle__ceil_div(o->max_kv_len, o->split_keys) + 1), FIXED_SPLIT_ROWS);
-  int64_t items = (int64_t)SPINDLE__ITEMS_PER_BLOCK * k->blocks,
-          splits = spindle__min(spindle__ceil_div(o->max_kv_len, k->tile_keys), items);
-  return splits < 2 ? 0 : spindle__min(rows * splits, items * k->item_rows);
+  int64_t items = (int64_t)SPINDLE__ITEMS_PER_BLOCK * k->blocks, few = (int64_t)SPINDLE__ITEMS_PER_BLOCK * k->decode_blocks;
+  int64_t splits = spindle__min(spindle__ceil_div(o->max_kv_len, k->tile_keys), spindle__max(items, few));
+  return splits < 2 ? 0 : spindle__min(rows * splits, items * k->item_rows + few * SPINDLE__DECODE_ROWS);
 }
 
 /* Copies of a request's keys, one for each map that moves them (spindle__key_maps). */

@@ -124,6 +124,12 @@ static void draw_lengths(test_random *r, test_batch *b) {
   for (int32_t k = 0; k < b->batch.max_requests; k++) b->kv_len[k] = (int32_t)test_random_log(r, 1, 1 << 20);
 }
 
+/* That auto splitting may leave. */
+static int64_t most_partial_rows(const spindle__prepare_params *p) {
+  int64_t blocks = p->blocks[SPINDLE__LIST_PREFILL] + p->blocks[SPINDLE__LIST_DECODE];
+  return blocks * SPINDLE__ITEMS_PER_BLOCK * p->schedule.item_rows;
+}
+
 static void draw_step(test_random *r, step *s) {
   spindle__prepare_params *p = &s->p;
   static const int32_t requests[] = {1, 2, 5, 31, 255, 256, 257, 600};
@@ -140,9 +146,10 @@ static void draw_step(test_random *r, step *s) {
   p->raw_keys = !test_random_once_in(r, 4);
   p->rotate_when = (int32_t)test_random_int(r, SPINDLE_SCHEDULE_AUTO, SPINDLE_SCHEDULE_PREROTATE);
   p->split_keys = test_random_once_in(r, 3) ? (int32_t)test_random_log(r, 1, 5000) : 0;
-  p->blocks = PICK(r, 1, 16, 132, 1000);
+  p->blocks[SPINDLE__LIST_PREFILL] = PICK(r, 1, 16, 132, 1000);
+  p->blocks[SPINDLE__LIST_DECODE] = PICK(r, 0, 1, 16, 132);
   p->tile_keys = PICK(r, 32, 64, 128);
-  int64_t most_partials = (int64_t)p->blocks * SPINDLE__ITEMS_PER_BLOCK * p->schedule.item_rows;
+  int64_t most_partials = most_partial_rows(p);
   p->max_partials = test_random_once_in(r, 3) ? test_random_log(r, 1, 20000) - 1 : most_partials;
   p->max_rotated_rows = test_random_log(r, 1, 10000000) - 1;
   p->max_tiles = p->bounds.max_q_rows + p->batch.max_requests;
@@ -271,21 +278,27 @@ static void check_items(const step *s, const spindle__prepared *r) {
 /* ---- Shares of scratch ---- */
 
 typedef struct shares {
-  bool pays;
-  int64_t keys; /* a share of them */
-  int64_t partials, rotated, items, blocks;
+  bool pays[SPINDLE__NUM_LISTS];
+  int64_t keys[SPINDLE__NUM_LISTS]; /* a share of them */
+  int64_t partials, rotated, items[SPINDLE__NUM_LISTS], blocks;
 } shares;
 
 static shares begin_shares(const step *s, int32_t count, const int64_t *longest) {
   const spindle__prepare_params *p = &s->p;
-  int64_t items = 0, keys = 0, wanted = (int64_t)p->blocks * SPINDLE__ITEMS_PER_BLOCK;
-  for (int32_t k = 0; k < count; k++) {
-    spindle__work whole = p->state.requests[k].work;
-    whole.num_splits = 1;
-    items += spindle__num_items(&p->schedule, &whole);
-    keys += longest[k] * spindle__num_items(&p->schedule, &whole);
+  shares begun = {0};
+  for (int list = 0; list < SPINDLE__NUM_LISTS; list++) {
+    int64_t items = 0, keys = 0, wanted = spindle__max(p->blocks[list], 1) * SPINDLE__ITEMS_PER_BLOCK;
+    for (int32_t k = 0; k < count; k++) {
+      spindle__work whole = p->state.requests[k].work;
+      whole.num_splits = 1;
+      if (p->state.requests[k].list != list) continue;
+      items += spindle__num_items(&p->schedule, &whole);
+      keys += longest[k] * spindle__num_items(&p->schedule, &whole);
+    }
+    begun.pays[list] = list == SPINDLE__LIST_DECODE || items < wanted;
+    begun.keys[list] = spindle__max((keys + wanted - 1) / wanted, 512);
   }
-  return (shares){.pays = items < wanted, .keys = spindle__max((keys + wanted - 1) / wanted, 512)};
+  return begun;
 }
 
 static int64_t wanted_splits(const step *s, const spindle__prepared *r, const shares *so_far, int64_t longest) {
@@ -295,10 +308,11 @@ static int64_t wanted_splits(const step *s, const spindle__prepared *r, const sh
   if (size) {
     int64_t end = spindle__max(r->request.key_hi, r->request.key_lo / size * size + 1);
     cr_assert(w->split_size == size && w->split_base == r->request.key_lo / size, "fixed splits");
-    return so_far->pays ? (end + size - 1) / size - w->split_base : 1;
+    return so_far->pays[r->list] ? (end + size - 1) / size - w->split_base : 1;
   }
-  if (!so_far->pays || longest / so_far->keys < 2) return 1;
-  size = (longest + longest / so_far->keys - 1) / (longest / so_far->keys);
+  int64_t share = so_far->keys[r->list];
+  if (!so_far->pays[r->list] || longest / share < 2) return 1;
+  size = (longest + longest / share - 1) / (longest / share);
   size = (size + s->p.tile_keys - 1) / s->p.tile_keys * s->p.tile_keys;
   return (longest + size - 1) / size;
 }
@@ -323,16 +337,20 @@ static void check_shares(const step *s, const spindle__prepared *r, int64_t long
   cr_assert_eq(r->first_rotate_block, so_far->blocks);
   if (rotated) so_far->rotated += wish;
   if (rotated) so_far->blocks += (r->num_slots + SPINDLE__ROTATE_BLOCK - 1) / SPINDLE__ROTATE_BLOCK * copies;
-  cr_assert_eq(w->first_item, so_far->items);
-  so_far->items += spindle__num_items(&p->schedule, w);
+  bool few = (int64_t)r->request.q_len * p->schedule.group <= SPINDLE__DECODE_ROWS && p->blocks[SPINDLE__LIST_DECODE] > 0;
+  cr_assert_eq(r->list, few ? SPINDLE__LIST_DECODE : SPINDLE__LIST_PREFILL);
+  cr_assert_arr_eq(r->items_before, so_far->items, sizeof so_far->items);
+  cr_assert_eq(w->first_item, so_far->items[r->list]);
+  so_far->items[r->list] += spindle__num_items(&p->schedule, w);
 }
 
 static void check_totals(const step *s, const shares *all) {
   const spindle__totals *t = s->p.state.totals;
-  cr_assert(t->num_items == all->items && t->num_partials == all->partials, "items and partial results");
+  cr_assert_arr_eq(t->num_items, all->items, sizeof all->items);
+  cr_assert_eq(t->num_partials, all->partials);
   cr_assert(t->num_rotated_rows == all->rotated && t->num_rotate_blocks == all->blocks, "rotated rows");
-  cr_assert_eq(t->items_taken, 0);
-  if (!s->p.split_keys) cr_assert_leq(all->partials, (int64_t)s->p.blocks * SPINDLE__ITEMS_PER_BLOCK * s->p.schedule.item_rows);
+  cr_assert(t->items_taken[SPINDLE__LIST_PREFILL] == 0 && t->items_taken[SPINDLE__LIST_DECODE] == 0);
+  if (!s->p.split_keys) cr_assert_leq(all->partials, most_partial_rows(&s->p));
 }
 
 static void check_step(const step *s) {

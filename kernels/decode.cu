@@ -1,0 +1,63 @@
+/* Chooses, loads and launches an instance of the decode kernel. */
+#include "decode.cuh"
+#include "instance.cuh"
+
+namespace spindle {
+namespace {
+
+struct DecodeInstance {
+  InstanceKey key;
+  void (*kernel)(spindle__attention_params);
+  size_t shared_bytes, warp_bytes; /* with one warp; of each */
+};
+
+/* One for each that prefill has. */
+const DecodeInstance instances[] = {
+#define SPINDLE__PREFILL(kernel, T, D, keys, scores) \
+  {{DTYPE<T>, D, Keys::keys, Scores::scores},        \
+   decode<T, D, Keys::keys, Scores::scores>,         \
+   sizeof(DecodeSmem<D>),                            \
+   sizeof(DecodeWarp<D>)},
+#include "instances.def"
+};
+
+/* As many warps as a block's shared memory has room for. The same on all devices of a kind: how sums are merged depends on it. */
+cudaError_t fit(const DecodeInstance &i, int *warps, size_t *bytes) {
+  int device, most;
+  cudaError_t error = cudaGetDevice(&device);
+  if (!error) error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  if (error) return error;
+  *warps = min(DECODE_MOST_WARPS, 1 + (int)(((size_t)most - i.shared_bytes) / i.warp_bytes));
+  *bytes = i.shared_bytes + (size_t)(*warps - 1) * i.warp_bytes;
+  return cudaSuccess;
+}
+
+}  // namespace
+}  // namespace spindle
+
+extern "C" int spindle__decode_find(const spindle_shape *shape, int32_t *blocks) {
+  using namespace spindle;
+  *blocks = 0;
+  for (Scores scores : {Scores::PLAIN, Scores::GENERAL}) {
+    const DecodeInstance *i = find_instance(instances, *shape, scores);
+    if (!i) return cudaSuccess;
+    int warps;
+    size_t bytes;
+    cudaError_t error = fit(*i, &warps, &bytes);
+    if (!error) error = prim::allow_shared(i->kernel, bytes);
+    if (!error) error = blocks_at_a_time(bytes, 65536 / (32 * warps * 255), blocks);
+    if (error) return error;
+  }
+  return cudaSuccess;
+}
+
+extern "C" int spindle__launch_decode(const spindle__attention_params *params, spindle_stream stream) {
+  using namespace spindle;
+  const DecodeInstance *i = find_instance(instances, params->shape, scores_of(*params));
+  if (!i) return cudaErrorInvalidValue;
+  int warps;
+  size_t bytes;
+  const cudaError_t error = fit(*i, &warps, &bytes);
+  if (error) return error;
+  return SPINDLE__LAUNCH(i->kernel, dim3((unsigned)params->blocks), 32 * warps, bytes, stream, *params);
+}

@@ -1,0 +1,361 @@
+/* Attention of few query rows over many keys, for every device from sm_80 on: up to 16 packed rows (row x query heads of one KV
+ * head), so one mma tile.
+ *
+ * Work. A block takes items from the step's list of few-row requests. An item is the rows of a KV head and, if the request is
+ * split, a part of its keys. Warps share the keys: tile x of a segment (KEYS slots) is warp x mod WARPS's, which copies, rotates,
+ * scores and weighs it on its own, with sums of its own; at the part's end the warps' sums are merged in their order. No two
+ * warps read the same key, and within a segment no warp waits for another.
+ *
+ * Floors (D = 128, bf16, 32/8 heads; per 64 keys of a warp: 32 KB of K and V). Memory: an H200 copies 4.3 TB/s, 18.6 bytes a clk
+ * and SM: 1760 clk. Shared memory: written 32 KB, read 32 KB by ldmatrix, and for raw keys 16 KB read and written by the
+ * rotation: 96 KB at 128 bytes a clk, 750 clk. Issue slots (four schedulers): copies, fragments, 128 mma, softmax: about 700,
+ * rotation 64 x 64 pairs x 17 / 32 = 2200: 725 clk of one SM. So both keep below the memory floor, raw keys too. In flight: a
+ * warp's K is copied while its V is used and the other way round; six warps have 100 KB under way on average, where 15 KB cover
+ * 800 clk. Not measured yet.
+ *
+ * Registers (D = 128): O 64, S 32, fragments 20, row state 6. Shared memory: rows, Q and two sets of merged sums (22 KB at D =
+ * 128), and 35 KB a warp: as many warps as fit, up to 8, so the block size is the launch's.
+ *
+ * Protocol of a warp, per tile: [K(x), V(x) under way, V later] wait for K; sync_warp -> [rotate; sync_warp] -> scores; sync_warp
+ * (K is free) -> columns and copies of the warp's next K -> softmax -> wait for V; sync_warp -> O += P V; sync_warp (V is free)
+ * -> copies of the next V. Groups are committed in this order, empty ones too, so one pending group is always the later one.
+ * Blocks meet at steps (work.cuh) and when sums are merged.
+ *
+ * Numerics. As prefill_sm80.cuh; the same rotation, so the same bits of a rotated key. */
+#ifndef SPINDLE_KERNELS_DECODE_CUH
+#define SPINDLE_KERNELS_DECODE_CUH
+
+#include "merge.cuh"
+#include "output.cuh"
+#include "queries.cuh"
+#include "rows.cuh"
+#include "scores.cuh"
+
+namespace spindle {
+
+constexpr int DECODE_ROWS = SPINDLE__DECODE_ROWS, DECODE_MOST_WARPS = 8;
+
+template <int D>
+struct DecodeTile {
+  static constexpr int KEYS = D == 256 ? 32 : 64; /* D = 256: 64 would leave room for three warps */
+  static constexpr int N = KEYS / 8, C = D == 96 ? 6 : 8, CHUNKS = D / 8 / C;
+};
+
+template <int D>
+struct DecodeWarp {
+  alignas(128) unsigned char k[DecodeTile<D>::KEYS * 2 * D]; /* later the warp's sums: O [16][D] */
+  alignas(128) unsigned char v[DecodeTile<D>::KEYS * 2 * D];
+  KeyTile<DecodeTile<D>::KEYS> keys[2];
+  uint64_t seen[DECODE_ROWS];
+  float maximum[DECODE_ROWS], sum[DECODE_ROWS];
+};
+
+/* Sums of rows, merged. */
+template <int D>
+struct DecodeSums {
+  float o[DECODE_ROWS][D], maximum[DECODE_ROWS], sum[DECODE_ROWS];
+};
+
+template <int D>
+struct DecodeSmem {
+  alignas(128) unsigned char q[DECODE_ROWS * 2 * D];
+  Work<DECODE_ROWS> work;
+  DecodeSums<D> part, whole; /* of the part that has been walked; of the parts before it, where a block walks them in turn */
+  DecodeWarp<D> warp[1];     /* as many as the block has */
+};
+
+template <class T, int D, Keys K, Scores S>
+struct Decode {
+  using Shape = DecodeTile<D>;
+  using Warp = DecodeWarp<D>;
+  static constexpr int N = Shape::N, C = Shape::C, CHUNKS = Shape::CHUNKS, KEYS = Shape::KEYS;
+
+  const spindle__attention_params &p;
+  DecodeSmem<D> &smem;
+  float o[CHUNKS][C][4], maximum[2], sum[2];
+
+  SPINDLE__DEVICE Decode(const spindle__attention_params &params) : p(params), smem(prim::shared<DecodeSmem<D>>()) {}
+
+  SPINDLE__DEVICE const spindle__prepared &request() const { return p.state.requests[smem.work.request]; }
+  SPINDLE__DEVICE Warp &warp() const { return smem.warp[prim::warp()]; }
+  SPINDLE__DEVICE static int row_of(int h) { return 8 * h + prim::lane() / 4; }
+
+  SPINDLE__DEVICE void clear() {
+    SPINDLE__UNROLL
+    for (int i = 0; i < CHUNKS * C * 4; ++i) o[i / (4 * C)][i / 4 % C][i % 4] = 0.0f;
+    maximum[0] = maximum[1] = -INFINITY;
+    sum[0] = sum[1] = 0.0f;
+  }
+
+  /* ---- One tile ---- */
+
+  SPINDLE__DEVICE void find_tile(const KeySource &source, int x, KeyTile<KEYS> &keys) {
+    SPINDLE__NO_UNROLL
+    for (int column = prim::lane(); column < KEYS; column += 32) find_keys(p, smem.work, source, x, keys, column);
+  }
+
+  SPINDLE__DEVICE void multiply_keys(float (&s)[N][4]) {
+    const uint32_t q = prim::shared_address(smem.q), k = prim::shared_address(warp().k);
+    const int lane = prim::lane();
+    SPINDLE__UNROLL
+    for (int i = 0; i < N * 4; ++i) s[i / 4][i % 4] = 0.0f;
+    SPINDLE__UNROLL
+    for (int step = 0; step < D / 16; ++step) {
+      if (D == 256 && 16 * step >= p.shape.head_dim_qk) continue;
+      uint32_t a[1][4], b[N][2];
+      load_a<D>(a, q, 0, lane, step);
+      load_keys<D>(b, k, lane, step);
+      prim::mma_each<T>(s, a[0], b);
+    }
+  }
+
+  /* Which columns each row sees, into warp().seen. */
+  SPINDLE__DEVICE void see(const KeyTile<KEYS> &keys, const Columns &columns) {
+    if (prim::lane() < DECODE_ROWS) {
+      int64_t from, to;
+      seen_by_row(p, smem.work, prim::lane(), from, to);
+      warp().seen[prim::lane()] = seen_columns(keys, columns, from, to);
+    }
+    prim::sync_warp();
+  }
+
+  SPINDLE__DEVICE void weigh(float (&s)[N][4], uint32_t (&weights)[N][2], const KeyTile<KEYS> &keys, const Columns &columns) {
+    float rescale[2];
+    if (!columns.full) see(keys, columns);
+    SPINDLE__UNROLL
+    for (int h = 0; h < 2; ++h) {
+      const int row = row_of(h);
+      float scale = smem.work.scale[row];
+      if (S == Scores::GENERAL) {
+        finish_scores(p, smem.work, keys, columns, row, h, s);
+        scale = 1.0f;
+      }
+      if (!columns.full) mask_row(s, h, warp().seen[row]);
+      rescale[h] = softmax_row<T>(s, weights, h, scale, maximum[h], sum[h]);
+    }
+    SPINDLE__UNROLL
+    for (int i = 0; i < CHUNKS * C * 4; ++i) o[i / (4 * C)][i / 4 % C][i % 4] *= rescale[i / 2 % 2];
+  }
+
+  SPINDLE__DEVICE void multiply_values(const uint32_t (&weights)[N][2]) {
+    const uint32_t v = prim::shared_address(warp().v);
+    const int lane = prim::lane();
+    SPINDLE__UNROLL
+    for (int step = 0; step < KEYS / 16; ++step) {
+      const uint32_t a[4] = {weights[2 * step][0], weights[2 * step][1], weights[2 * step + 1][0], weights[2 * step + 1][1]};
+      SPINDLE__UNROLL
+      for (int c = 0; c < CHUNKS; ++c) {
+        if (D == 256 && 8 * C * c >= p.shape.head_dim_v) continue;
+        uint32_t b[C][2];
+        load_values<D>(b, v, lane, 16 * step, C * c);
+        prim::mma_each<T>(o[c], a, b);
+      }
+    }
+  }
+
+  /* ---- A segment ---- */
+
+  SPINDLE__DEVICE void copy_k(const KeyTile<KEYS> &keys) {
+    copy_keys<D, KEYS, 32>(prim::shared_address(warp().k), keys.k, keys.valid, p.shape.head_dim_qk, prim::lane());
+  }
+  SPINDLE__DEVICE void copy_v(const KeyTile<KEYS> &keys) {
+    copy_keys<D, KEYS, 32>(prim::shared_address(warp().v), keys.v, keys.valid, p.shape.head_dim_v, prim::lane());
+  }
+
+  SPINDLE__DEVICE void rotate_tile_of_warp(const KeyTile<KEYS> &keys) {
+    rotate_tile<T, D, 8>(prim::shared_address(warp().k), KEYS, rotary_of(p.shape),
+                         rotation_of(p, smem.work, smem.work.segment->k_map.scaled, 1.0f), keys.position, keys.distance,
+                         prim::lane(), 32);
+  }
+
+  /* This warp's tiles of the segment at work. */
+  SPINDLE__DEVICE void walk_tiles(const KeySource &source) {
+    const int warps = prim::block_threads() / 32, tiles = (int)((smem.work.slot1 - smem.work.slot0 + KEYS - 1) / KEYS);
+    int x = prim::warp(), parity = 0;
+    if (x >= tiles) return;
+    find_tile(source, x, warp().keys[0]);
+    prim::sync_warp();
+    copy_k(warp().keys[0]);
+    prim::cp_async_commit();
+    copy_v(warp().keys[0]);
+    prim::cp_async_commit();
+    SPINDLE__NO_UNROLL
+    for (; x < tiles; x += warps, parity ^= 1) {
+      const KeyTile<KEYS> &keys = warp().keys[parity];
+      KeyTile<KEYS> &next = warp().keys[parity ^ 1];
+      prim::cp_async_wait<1>();
+      prim::sync_warp();
+      if (K == Keys::RAW && source.rotate) {
+        rotate_tile_of_warp(keys);
+        prim::sync_warp();
+      }
+      float s[N][4];
+      uint32_t weights[N][2];
+      multiply_keys(s);
+      prim::sync_warp();
+      if (x + warps < tiles) {
+        find_tile(source, x + warps, next);
+        prim::sync_warp();
+        copy_k(next);
+      }
+      prim::cp_async_commit();
+      weigh(s, weights, keys, columns_of(p, smem.work, keys));
+      prim::cp_async_wait<1>();
+      prim::sync_warp();
+      multiply_values(weights);
+      prim::sync_warp();
+      if (x + warps < tiles) copy_v(next);
+      prim::cp_async_commit();
+    }
+    prim::cp_async_wait_all();
+  }
+
+  SPINDLE__DEVICE void walk_segment() {
+    const KeySource source = key_source(request(), smem.work.segment->k_map, K == Keys::RAW);
+    const uint32_t q = prim::shared_address(smem.q);
+    place_rows(p, smem.work);
+    copy_queries<D>(p, smem.work, q);
+    prim::cp_async_commit();
+    prim::cp_async_wait_all();
+    prim::sync_block();
+    rotate_queries<T, D, 1>(p, smem.work, q, K == Keys::RAW);
+    prim::sync_block();
+    walk_tiles(source);
+  }
+
+  /* ---- A part: the warps' sums, merged ---- */
+
+  SPINDLE__DEVICE static void clear_sums(DecodeSums<D> &sums) {
+    for (int i = prim::thread_index(); i < DECODE_ROWS * D; i += prim::block_threads()) sums.o[i / D][i % D] = 0.0f;
+    if (prim::thread_index() >= DECODE_ROWS) return;
+    sums.maximum[prim::thread_index()] = -INFINITY;
+    sums.sum[prim::thread_index()] = 0.0f;
+  }
+
+  /* Into the warp's K, which it has done with. */
+  SPINDLE__DEVICE void store_sums() {
+    float *rows = reinterpret_cast<float *>(warp().k);
+    SPINDLE__UNROLL
+    for (int h = 0; h < 2; ++h) {
+      const int row = row_of(h);
+      const float total = sum[h] + prim::shfl_xor(sum[h], 1);
+      const float all = total + prim::shfl_xor(total, 2);
+      if (prim::lane() % 4 == 0) {
+        warp().maximum[row] = maximum[h];
+        warp().sum[row] = all;
+      }
+      SPINDLE__UNROLL
+      for (int j = 0; j < CHUNKS * C; ++j) {
+        float *at = rows + row * D + 8 * j + 2 * (prim::lane() % 4);
+        at[0] = o[j / C][j % C][2 * h];
+        at[1] = o[j / C][j % C][2 * h + 1];
+      }
+    }
+  }
+
+  /* (rows, maximum, sum) join sums. All threads; a row at a time each. */
+  SPINDLE__DEVICE static void add(DecodeSums<D> &sums, const float *rows, const float *maximum, const float *sum) {
+    const int warps = prim::block_threads() / 32;
+    SPINDLE__NO_UNROLL
+    for (int row = prim::warp(); row < DECODE_ROWS; row += warps) {
+      float m = sums.maximum[row], l = sums.sum[row];
+      const MergeWeights w = merge(m, l, maximum[row], sum[row]);
+      prim::sync_warp();
+      if (prim::lane() == 0) {
+        sums.maximum[row] = m;
+        sums.sum[row] = l;
+      }
+      for (int c = prim::lane(); c < D; c += 32) sums.o[row][c] = merged(w, sums.o[row][c], rows[row * D + c]);
+      prim::sync_warp();
+    }
+  }
+
+  /* smem.part becomes the sums of all warps. */
+  SPINDLE__DEVICE void merge_warps() {
+    prim::sync_block();
+    store_sums();
+    clear_sums(smem.part);
+    prim::sync_block();
+    for (int w = 0; w < prim::block_threads() / 32; ++w)
+      add(smem.part, reinterpret_cast<const float *>(smem.warp[w].k), smem.warp[w].maximum, smem.warp[w].sum);
+    prim::sync_block();
+  }
+
+  /* ---- Items ---- */
+
+  /* Rows of the item, a warp each: partial results of a split, or O and LSE. */
+  SPINDLE__DEVICE void store(const DecodeSums<D> &sums) {
+    const spindle_attention_args &a = p.args;
+    const spindle__prepared &r = request();
+    const int warps = prim::block_threads() / 32;
+    SPINDLE__NO_UNROLL
+    for (int at = prim::warp(); at < DECODE_ROWS; at += warps) {
+      const int row = smem.work.row[at], head = smem.work.head[at];
+      if (row < 0) continue;
+      if (r.work.num_splits > 1) {
+        const int64_t partial =
+            r.work.first_partial + ((int64_t)row * p.shape.num_q_heads + head) * r.work.num_splits + smem.work.item.split;
+        if (prim::lane() == 0) prim::st_global((float2 *)p.partial_ml + partial, make_float2(sums.maximum[at], sums.sum[at]));
+        for (int c = prim::lane(); c < D; c += 32) p.partial_o[partial * p.o_stride + c] = sums.o[at][c];
+        continue;
+      }
+      const float sink = a.sink_logits && p.with_sinks ? a.sink_logits[head] * (float)LOG2_E : -INFINITY;
+      float lse;
+      const float factor = finish(sums.maximum[at], sums.sum[at], sink, lse);
+      if (a.lse.data && prim::lane() == 0)
+        a.lse.data[r.number * a.lse.batch + (int64_t)(r.request.q_begin + row) * a.lse.row + head * a.lse.head] = lse;
+      for (int c = prim::lane(); c < p.shape.head_dim_v; c += 32) {
+        const int64_t to = output_row(p, r, row, head);
+        if (p.shape.o_dtype == SPINDLE_F32)
+          GlobalRow<float>::of(a.o.data, to).put(c, sums.o[at][c] * factor);
+        else
+          GlobalRow<T>::of(a.o.data, to).put(c, sums.o[at][c] * factor);
+      }
+    }
+  }
+
+  /* All threads: what to do next, once all are done with what was before. */
+  SPINDLE__DEVICE Step decide() {
+    prim::sync_block();
+    if (prim::thread_index() == 0) smem.work.step = next_step(p, smem.work);
+    prim::sync_block();
+    return smem.work.step;
+  }
+
+  SPINDLE__DEVICE void run() {
+    for (;;) {
+      prim::sync_block();
+      if (prim::thread_index() == 0) next_item(p, smem.work);
+      prim::sync_block();
+      if (smem.work.step == Step::STOP) return;
+      begin_item(p, smem.work);
+      clear();
+      clear_sums(smem.whole);
+      for (;;) {
+        const Step step = decide();
+        if (step == Step::WALK) {
+          walk_segment();
+          continue;
+        }
+        if (step == Step::ADD) continue; /* the part is added below, whether or not it is the first */
+        merge_warps();
+        if (!smem.work.cursor.in_turn) break;
+        add(smem.whole, smem.part.o[0], smem.part.maximum, smem.part.sum);
+        if (step == Step::STORE) break;
+        clear();
+      }
+      prim::sync_block();
+      store(smem.work.cursor.in_turn ? smem.whole : smem.part);
+    }
+  }
+};
+
+template <class T, int D, Keys K, Scores S>
+__global__ void __launch_bounds__(32 * DECODE_MOST_WARPS) decode(const __grid_constant__ spindle__attention_params params) {
+  Decode<T, D, K, S> kernel(params);
+  kernel.run();
+}
+
+}  // namespace spindle
+
+#endif
