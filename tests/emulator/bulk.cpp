@@ -132,6 +132,7 @@ static void issue_load(Fiber *fiber, BulkCopy &copy, const char *what) {
     if (row.begin < row.end) global_read(fiber, row.global, row.end - row.begin, copy.site, what);
   });
   shared_write(fiber, copy.shared, copy.bytes, copy.site, what, Write::BULK);
+  if (copy.rank && block.shadow()) memset(&block.span[copy.shared / LINE], copy.map.span, (copy.bytes + LINE - 1) / LINE);
   count_instruction(block, copy.site, copy.bytes);
   block.work.bulk_bytes += copy.bytes;
   if (eager(block)) {

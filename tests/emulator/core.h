@@ -132,7 +132,7 @@ enum CellFlag : uint16_t {
   CELL_BULK = 8,      // by a bulk copy that has not landed
   CELL_MBARRIER = 16  // holds one
 };
-constexpr uint32_t CELL = 2, CHUNK = 16;
+constexpr uint32_t CELL = 2, CHUNK = 16, LINE = 128;
 constexpr uint32_t ARENA_BYTES = 256 * 1024;
 
 struct Launch {
@@ -186,9 +186,11 @@ struct Block {
   uint32_t shared_begin = 0, shared_end = 0;
   Cell *cells = nullptr;      // [ARENA_BYTES / CELL]
   uint32_t *reads = nullptr;  // [ARENA_BYTES / CELL][warps]: the last read of each warp
-  std::vector<uint8_t> in_flight = std::vector<uint8_t>(ARENA_BYTES / CHUNK);  // background reads of a chunk under way
-  int clock_width = 0;                                                         // threads, warps, actors
-  std::vector<uint32_t> clocks;                                                // of all fibers
+  // Background reads of a chunk under way, and the swizzle's span that a tensor copy has filled a line with; 0: none.
+  std::vector<uint8_t> in_flight = std::vector<uint8_t>(ARENA_BYTES / CHUNK);
+  std::vector<uint8_t> span = std::vector<uint8_t>(ARENA_BYTES / LINE);
+  int clock_width = 0;                        // threads, warps, actors
+  std::vector<uint32_t> clocks;               // of all fibers
   bool fences = false, proxy_fences = false;  // somebody has called fence_device, fence_proxy_async
   Moment scratch;
   History history;

@@ -179,6 +179,7 @@ void shared_write(Fiber *fiber, uint32_t address, uint32_t bytes, Site site, con
   Block &block = *fiber->block;
   if (!block.shadow()) return;
   const Cell now = {fiber->clock[fiber->thread], (uint16_t)fiber->thread, flags_of(how)};
+  for (uint32_t line = address / LINE; line <= (address + bytes - 1) / LINE; ++line) block.span[line] = 0;
   Cell checked{};
   for (uint32_t c = address / CELL; c < (address + bytes + CELL - 1) / CELL; ++c) {
     uint32_t *marks = block.reads + (size_t)c * block.warps;
@@ -230,6 +231,7 @@ void shadow_reset(Block &block) {
   memset(block.cells + first, 0, cells * sizeof(Cell));
   memset(block.reads + (size_t)first * block.warps, 0, (size_t)cells * block.warps * sizeof(uint32_t));
   memset(block.in_flight.data(), 0, block.in_flight.size());
+  memset(block.span.data(), 0, block.span.size());
 }
 
 }  // namespace emulator

@@ -81,7 +81,7 @@ const Expected EXPECTED[] = {
     {attention_sm90::EARLY_PACK, "A fragments change in flight", EMULATOR_IN_FLIGHT},
     {attention_sm90::EARLY_RESCALE, "accumulators change in flight", EMULATOR_IN_FLIGHT},
     {attention_sm90::MISSING_WARP, "a warp skips wgmma", EMULATOR_BAD_WGMMA},
-    {attention_sm90::WRONG_SWIZZLE, "another swizzle in a descriptor", WRONG_RESULT},
+    {attention_sm90::WRONG_SWIZZLE, "another swizzle in a descriptor", EMULATOR_BAD_WGMMA},
     {attention_sm90::WRONG_STRIDE, "wrong stride in a descriptor", WRONG_RESULT},
     {attention_sm90::WRONG_LEADING, "wrong leading dimension", WRONG_RESULT},
     {attention_sm90::NOT_TRANSPOSED, "V taken as K-major", WRONG_RESULT},

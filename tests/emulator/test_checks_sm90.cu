@@ -232,6 +232,25 @@ __global__ void tensor_kernel(const __grid_constant__ CUtensorMap rows) {
   }
   prim::mbarrier_wait(at(map.barrier), 0);
 }
+/* A tile is read with the swizzle that it was loaded with. */
+KERNEL other_swizzle(const __grid_constant__ CUtensorMap rows) {
+  Map &map = prepared(1);
+  if (prim::thread_index() == 0) {
+    prim::mbarrier_arrive_expect_tx(at(map.barrier), sizeof map.tile);
+    prim::tma_load(at(map.tile), rows, {0, 0}, at(map.barrier));
+  }
+  prim::mbarrier_wait(at(map.barrier), 0);
+  constexpr prim::Swizzle MODE = Wrong ? prim::SWIZZLE_64B : prim::SWIZZLE_128B;
+  float d[1][4];
+  const uint32_t a[4] = {};
+  prim::wgmma_fence(d);
+  prim::wgmma<bf16>(d, a, prim::matrix_descriptor<MODE, 16, 8 * prim::swizzle_span(MODE)>(at(map.tile)), false);
+  prim::wgmma_commit();
+  prim::wgmma_wait<0>(d);
+}
+cudaError_t launch_other_swizzle(bool wrong, uint32_t *words) {
+  return SPINDLE__LAUNCH(wrong ? other_swizzle<true> : other_swizzle<false>, dim3(1), 128, sizeof(Map), nullptr, rows_of(words));
+}
 template <int Bug>
 cudaError_t launch_tensor(bool wrong, uint32_t *words) {
   const auto kernel = wrong ? tensor_kernel<true, Bug> : tensor_kernel<false, Bug>;
@@ -378,6 +397,7 @@ const Case CASES[] = {
     TENSOR(1, ALIGNMENT),
     TENSOR(2, SHARED_BOUNDS),
     TENSOR(3, BAD_COPY),
+    {"other swizzle", EMULATOR_BAD_WGMMA, false, launch_other_swizzle},
     WGMMA(NO_FENCE, BAD_WGMMA),
     WGMMA(NO_PROXY_FENCE, PROXY),
     WGMMA(NO_BARRIER, READ_AFTER_WRITE),

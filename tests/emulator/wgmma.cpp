@@ -191,14 +191,18 @@ static void check_operands(Fiber *fiber, Product &p) {
   const int w = fiber->thread % WARPGROUP / WARP;
   if (p.checked >> w & 1) return;
   p.checked |= 1u << w;
-  const auto check = [&](const char *what) {
+  const auto check = [&](const Operand &o, const char *what) {
     return [=, &p](uint32_t address, int, int) {
       if (!shared_valid(fiber, address, CHUNK, CHUNK, p.site, what)) stop_block(fiber);
       shared_check_async(fiber, address, CHUNK, p.site, what);
+      const uint32_t span = fiber->block->span[address / LINE];
+      if (!span || span == o.span) return;
+      report(EMULATOR_BAD_WGMMA, p.site, "%s has a swizzle of %u bytes in its descriptor, and was loaded with %u (16: none)",
+             what, o.span, span);
     };
   };
-  if (!p.call.a) for_chunks(p.a, 16 * w, 16 * w + 16, check("A of wgmma"));
-  for_chunks(p.b, 0, p.call.columns, check("B of wgmma"));
+  if (!p.call.a) for_chunks(p.a, 16 * w, 16 * w + 16, check(p.a, "A of wgmma"));
+  for_chunks(p.b, 0, p.call.columns, check(p.b, "B of wgmma"));
 }
 
 static Product &new_product(Block &block, Warpgroup &group, const WgmmaCall &call, Site site) {
