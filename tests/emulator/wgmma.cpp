@@ -9,49 +9,14 @@
 #include "multiply.h"
 #include "prim_runtime.h"
 #include "shadow.h"
+#include "wgmma_operand.h"
 
 namespace emulator {
 
 constexpr int ROWS = 64, MAX_DEPTH = 32, MAX_COLUMNS = 256, WARPS = WARPGROUP / WARP;
-constexpr int LINE_CHUNKS = 2;  // of A and of K-major B: depth is 32 bytes
 
 // What accumulators in flight show: NaN, which spoils every result, next to a number, which no arithmetic leaves as it is.
 static float in_flight(int i) { return bits_float(i & 1 ? 0x7e5a5a5a : 0x7fc5c5c5); }
-
-// ---- Operands in shared memory ----------------------------------------------------------------------------------------
-
-// The fields of a matrix descriptor.
-struct Operand {
-  uint32_t start, leading, stride, base_offset, span;
-  bool mn_major;
-};
-
-static Operand decode(uint64_t descriptor, bool mn_major) {
-  static const uint32_t spans[] = {16, 128, 64, 32};
-  const auto field = [&](int bit) { return (uint32_t)(descriptor >> bit & 0x3fff) << 4; };
-  return {field(0), field(16), field(32), (uint32_t)(descriptor >> 49 & 7), spans[descriptor >> 62], mn_major};
-}
-
-// Address of a chunk: K-major, half `block` of row or column `line`; MN-major, columns 8 block... of row k = `line`.
-static uint32_t chunk_address(const Operand &o, int line, int block) {
-  const uint32_t i = (uint32_t)line, j = (uint32_t)block, across = o.span / CHUNK;  // chunks next to each other
-  uint32_t offset = i / 8 * o.stride + i % 8 * o.span;
-  if (o.span == CHUNK) {
-    offset = i % 8 * CHUNK + (o.mn_major ? i / 8 * o.leading + j * o.stride : i / 8 * o.stride + j * o.leading);
-  } else {
-    offset += o.mn_major ? j / across * o.leading + j % across * CHUNK : j * CHUNK;
-  }
-  return swizzled_address((o.start + offset) & (ARENA_BYTES - 1), o.span);
-}
-
-// Calls f(address, line, block) for every chunk of lines [first, last) of A (K-major), or of all of B.
-template <class F>
-static void for_chunks(const Operand &o, int first, int last, F f) {
-  const int lines = o.mn_major ? 16 : last, blocks = o.mn_major ? last / 8 : LINE_CHUNKS;
-  for (int line = o.mn_major ? 0 : first; line < lines; ++line) {
-    for (int block = 0; block < blocks; ++block) f(chunk_address(o, line, block), line, block);
-  }
-}
 
 // ---- Products ---------------------------------------------------------------------------------------------------------
 
@@ -159,26 +124,6 @@ static void execute(Block &block, Product &p) {
 }
 
 // ---- Issue ------------------------------------------------------------------------------------------------------------
-
-static void count_operand(Block &block, const Operand &o, int lines, Site site) {
-  const int last = o.mn_major ? 16 : lines, blocks = o.mn_major ? lines / 8 : LINE_CHUNKS;
-  for (int line = 0; line < last; line += 8) {
-    for (int j = 0; j < blocks; ++j) {
-      uint32_t rows[8];
-      for (int r = 0; r < 8; ++r) rows[r] = chunk_address(o, line + r, j);
-      count_matrix_rows(block, rows, site);
-    }
-  }
-}
-
-// A swizzle counts address bits from the start of a pattern, which spans 8 rows.
-static void check_descriptor(const Operand &o, const char *name, Site site) {
-  if (o.base_offset) report(EMULATOR_BAD_WGMMA, site, "descriptor of %s: base offset %u is not modelled", name, o.base_offset);
-  if (o.span != CHUNK && (o.start & (8 * o.span - 1) & ~(o.span - 1))) {
-    report(EMULATOR_BAD_WGMMA, site, "descriptor of %s: address %u does not lie in the first row of a pattern of %u bytes", name,
-           o.start, 8 * o.span);
-  }
-}
 
 static void hold(Block &block, const Product &p, int change) {
   const auto one = [&](uint32_t address, int, int) { shared_hold(block, address, CHUNK, change); };
