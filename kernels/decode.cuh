@@ -299,7 +299,7 @@ struct Decode {
         for (int c = prim::lane(); c < D; c += 32) p.partial_o[partial * p.o_stride + c] = sums.o[at][c];
         continue;
       }
-      const float sink = a.sink_logits && p.with_sinks ? a.sink_logits[head] * (float)LOG2_E : -INFINITY;
+      const float sink = a.sink_logits && p.with_sinks ? a.sink_logits[head] : -INFINITY;
       float lse;
       const float factor = finish(sums.maximum[at], sums.sum[at], sink, lse);
       if (a.lse.data && prim::lane() == 0)
