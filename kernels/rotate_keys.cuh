@@ -13,11 +13,12 @@
  * clk and SM: 1760 clk an item. A line's loads are all under way before its first row is needed (cp.async into a stage that only
  * the thread itself touches, so no registers are held): 16 KB a block, 64 KB an SM with its 4 blocks, where 15 KB would cover
  * 800 clk.
- * Issue. Four pairs of a row are about 90 instructions (16 step, 16 rotation, 15 for an eighth of an exact phase, the rest loads,
- * conversions and addresses): 128 threads x 8 rows, 2900 warp instructions, 720 clk of an SM's four schedulers. Memory is the
- * floor. The time is not measured yet.
- * Registers: at most 121, so 4 blocks of 128 threads an SM. (cos, sin), steps and their cos and sin are 26 of them.
- * Shared memory (RotateSmem), 16-bit rows at most: stage 16 KB, where rows lie 2.3 KB; floats: stage 32 KB, phases 4 KB.
+ * Issue, counted in sm_90a's code: four pairs of a row are about 150 instructions (step or exact phase 45 on average, rotation
+ * 45, loads, conversions and addresses the rest), and opening an item about 500 a warp: 4 warps x (8 x 150 + 500) = 6800, 1700
+ * clk of an SM's four schedulers. So an item's instructions take as long as its bytes; D = 64 and heads side by side are alike.
+ * The time is not measured yet. Registers: at most 128, so 4 blocks of 128 threads an SM. (cos, sin), steps and their cos and sin
+ * are 26 of them. Shared memory (RotateSmem), 16-bit rows at most: stage 16 KB, where rows lie 2.3 KB; floats: stage 32 KB,
+ * phases 4 KB.
  *
  * Protocol. open() writes source.rows; sync_block; lines; sync_block, after which the next item may be opened.
  *
@@ -75,12 +76,13 @@ struct PrerotatedKeys {
   /* Heads are innermost: those of a slot lie side by side. */
   SPINDLE__DEVICE void open(int64_t item) {
     const int heads = p.kv_end - p.kv_begin, pairs = p.shape.rotary_dim / 2;
-    const int64_t block = item / heads, head = item % heads;
+    int64_t head;
+    const int64_t block = spindle__divide(item, heads, &head);
     const int32_t request = request_of(block);
     const spindle__prepared &r = p.state.requests[request];
-    const int64_t blocks_of_copy = spindle__ceil_div(r.num_slots, SPINDLE__ROTATE_BLOCK);
-    const int64_t copy = (block - r.first_rotate_block) / blocks_of_copy;
-    const int64_t u0 = (block - r.first_rotate_block) % blocks_of_copy * SPINDLE__ROTATE_BLOCK;
+    const int64_t blocks_of_copy = spindle__ceil_div(r.num_slots, SPINDLE__ROTATE_BLOCK), x = block - r.first_rotate_block;
+    const int64_t copy = x >= blocks_of_copy; /* there are at most two */
+    const int64_t u0 = (x - copy * blocks_of_copy) * SPINDLE__ROTATE_BLOCK;
     spindle__map maps[2];
     spindle__key_maps(&r.position, maps);
     const spindle__map map = copy ? maps[1] : maps[0];
@@ -100,12 +102,14 @@ struct PrerotatedKeys {
     const int slot = prim::thread_index();
     if (slot >= SPINDLE__ROTATE_BLOCK) return;
     const spindle__key key = spindle__key_at(&p.batch, &r.request, u0 + slot);
-    const int64_t block = r.scale_base > 0 ? spindle__decay_block(r.scale_base) : 1;
     rows.key[slot].data = nullptr;
     if (key.valid)
       rows.key[slot] = Row::of(p.args.k.data, key.page * p.args.k.page + key.row * p.args.k.row + kv_head * p.args.k.head);
     rows.position[slot] = spindle__map_at(&map, key.index);
-    rows.distance[slot] = (float)(spindle__floor_div(key.index, block) * block - key.index);
+    if (r.scale_base > 0) {
+      const int64_t block = spindle__decay_block(r.scale_base);
+      rows.distance[slot] = (float)(spindle__floor_div(key.index, block) * block - key.index);
+    }
   }
 
   struct Line {
@@ -115,7 +119,7 @@ struct PrerotatedKeys {
     SPINDLE__DEVICE bool has(int k) const { return keys.rows.key[first + k].data != nullptr; }
     SPINDLE__DEVICE Row in(int k) const { return keys.rows.key[first + k]; }
     SPINDLE__DEVICE Row out(int k) const { return keys.out.at((int64_t)(first + k) * keys.p.rotated_stride); }
-    SPINDLE__DEVICE float distance(int k) const { return keys.rows.distance[first + k]; }
+    SPINDLE__DEVICE float distance(int k) const { return keys.rotation.rates ? keys.rows.distance[first + k] : 0.0f; }
     SPINDLE__DEVICE Turn start(const Rotary &rotary, int group, Rotation &rotation) const {
       rotation = keys.rotation;
       return turn_of(rotation, rotary, group);
