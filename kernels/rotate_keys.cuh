@@ -15,7 +15,7 @@
  * 800 clk.
  * Issue, counted in sm_90a's code: four pairs of a row are about 150 instructions (step or exact phase 45 on average, rotation
  * 45, loads, conversions and addresses the rest), and opening an item about 500 a warp: 4 warps x (8 x 150 + 500) = 6800, 1700
- * clk of an SM's four schedulers. So an item's instructions take as long as its bytes; D = 64 and heads side by side are alike.
+ * clk of an SM's four schedulers. So an item's instructions take as long as its bytes.
  * The time is not measured yet. Registers: at most 128, so 4 blocks of 128 threads an SM. (cos, sin), steps and their cos and sin
  * are 26 of them. Shared memory (RotateSmem), 16-bit rows at most: stage 16 KB, where rows lie 2.3 KB; floats: stage 32 KB,
  * phases 4 KB.
