@@ -2,6 +2,8 @@
 #ifndef SPINDLE_KERNELS_COMMON_H
 #define SPINDLE_KERNELS_COMMON_H
 
+#include <math.h>
+
 #include <spindle/spindle.h>
 
 #ifdef __CUDACC__
@@ -19,6 +21,16 @@ SPINDLE__SHARED int64_t spindle__max(int64_t a, int64_t b) { return a > b ? a : 
 /* Quotient rounded down, b > 0. */
 SPINDLE__SHARED int64_t spindle__floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
 SPINDLE__SHARED int64_t spindle__ceil_div(int64_t a, int64_t b) { return -spindle__floor_div(-a, b); }
+
+/* a b + c in float. On a GPU one operation wherever it stands: left to the compiler, a sum of products might be contracted in one
+ * kernel as it is not in another, and a rotated key's bits would depend on who rotates it. */
+SPINDLE__SHARED float spindle__fma(float a, float b, float c) {
+#ifdef __CUDACC__
+  return fmaf(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
 
 /* x / d and x % d for x >= 0, d > 0. On a GPU 64 bits are divided by a subroutine, and what is in registers around a call goes
  * through memory: there 32 bits if they do, else bit by bit. */

@@ -39,8 +39,10 @@ SPINDLE__SHARED void spindle__phase_cos_sin(uint64_t phase, float *c, float *s) 
   uint32_t quarter = (turn + 0x20000000u) >> 30;
   float x = (float)(int32_t)(turn - (quarter << 30)) * 1.4629180793e-9f; /* 2 pi / 2^32 */
   float z = x * x;
-  float sin_x = x + x * z * (-1.6666654611e-1f + z * (8.3321608736e-3f + z * -1.9515295891e-4f));
-  float cos_x = 1.0f - 0.5f * z + z * z * (4.166664568298827e-2f + z * (-1.388731625493765e-3f + z * 2.443315711809948e-5f));
+  float sin_z = spindle__fma(z, spindle__fma(z, -1.9515295891e-4f, 8.3321608736e-3f), -1.6666654611e-1f);
+  float cos_z = spindle__fma(z, spindle__fma(z, 2.443315711809948e-5f, -1.388731625493765e-3f), 4.166664568298827e-2f);
+  float sin_x = spindle__fma(x * z, sin_z, x);
+  float cos_x = spindle__fma(z * z, cos_z, spindle__fma(-0.5f, z, 1.0f));
   float a = quarter & 1 ? sin_x : cos_x;
   float b = quarter & 1 ? cos_x : sin_x;
   *c = (quarter + 1) & 2 ? -a : a;
