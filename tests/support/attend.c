@@ -399,6 +399,7 @@ static void run(call *c) {
   test_ok(spindle_plan_prepare(plan, positions, &batch, test_mirror_in(&m, state, state_bytes), state_bytes, stream));
   test_ok(spindle_attention(plan, &args, stream));
   test_mirror_fetch(&m, stream);
+  if (c->setup->inspect) c->setup->inspect(plan);
 
   test_mirror_close(&m);
   free(state);

@@ -34,8 +34,9 @@ typedef struct test_setup {
   bool default_q_index; /* the array is NULL */
   int32_t split_keys, schedule;
   int32_t shard_size, shard_count, shard_rank;
-  spindle_attention_args args; /* numbers, weights and scales; the rest is filled in */
-  test_random *random;         /* places rows, keys and pages; NULL: in order, without gaps */
+  spindle_attention_args args;               /* numbers, weights and scales; the rest is filled in */
+  test_random *random;                       /* places rows, keys and pages; NULL: in order, without gaps */
+  void (*inspect)(const spindle_plan *plan); /* called after the run, for tests that look at how it was planned */
 } test_setup;
 
 /* Defaults filled in. */

@@ -94,6 +94,7 @@ void test_halves(const char *what, const test_setup *setup, test_request *reques
   oracle.backend = SPINDLE_BACKEND_REFERENCE;
   oracle.shape.o_dtype = SPINDLE_F32;
   oracle.random = NULL;
+  oracle.inspect = NULL;
   oracle.split_keys = 0;
   for (int32_t r = 0; r < count; r++) want[r] = test_request_copy(&requests[r], &s);
   test_attend(setup, requests, count);

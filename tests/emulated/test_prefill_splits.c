@@ -1,0 +1,102 @@
+/* Requests whose keys are split: few rows over many keys fill the device, and fixed splits have the same bits whether blocks walk
+ * them side by side or one walks all. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+
+#include "support/halves.h"
+#include "support/methods.h"
+#include "support/prepared.h"
+
+enum { DIM = 64, KEYS = 3000 };
+
+static const spindle_shape shape = {.q_dtype = SPINDLE_BF16, .num_q_heads = 8, .num_kv_heads = 2, .head_dim_qk = DIM};
+static const float sinks[] = {3, -1, 0, 8, 2, 2, 2, 2};
+
+static int32_t splits; /* of request 0, as prepared */
+static void count_splits(const spindle_plan *plan) { splits = test_prepared(plan).requests[0].work.num_splits; }
+
+static test_setup setup_of(int32_t split_keys) {
+  return (test_setup){.backend = SPINDLE_BACKEND_CUDA,
+                      .shape = shape,
+                      .split_keys = split_keys,
+                      .schedule = SPINDLE_SCHEDULE_IN_LOOP,
+                      .inspect = count_splits,
+                      .args = {.sink_logits = sinks}};
+}
+
+Test(prefill_splits, few_rows_over_many_keys) {
+  test_random r = test_random_start();
+  static const int32_t rows[] = {3, 40};
+  for (int32_t k = 0; k < 4; k++) {
+    test_setup setup = setup_of(0);
+    spindle_position p =
+        k / 2 ? test_remap(test_rule(SPINDLE_ROPE_YARN, DIM), SPINDLE_REMAP_REROPE) : test_rule(SPINDLE_ROPE_DEFAULT, DIM);
+    test_request q = test_request_make(&r, &shape, p, rows[k % 2], KEYS, 1);
+    test_halves("few rows over many keys", &setup, &q, 1);
+    cr_assert_gt(splits, 1, "%d rows are not split", rows[k % 2]);
+    test_request_free(&q);
+  }
+}
+
+Test(prefill_splits, fixed) {
+  test_random r = test_random_start();
+  static const int32_t counts[] = {1, 2, 3, 5, 17};
+  for (int32_t k = 0; k < 5; k++) {
+    const int32_t keys = 600 + k;
+    test_setup setup = setup_of((keys + counts[k] - 1) / counts[k]);
+    test_request q = test_request_make(&r, &shape, test_mask(test_rule(SPINDLE_ROPE_LLAMA3, DIM), k % 3), 20, keys, 1);
+    char text[60];
+    snprintf(text, sizeof text, "%d splits", counts[k]);
+    test_halves(text, &setup, &q, 1);
+    cr_assert_eq(splits, counts[k]);
+    test_request_free(&q);
+  }
+}
+
+/* A request first has an item for each split. Then, among so many others that the device is full without, one block walks its
+ * splits in turn. With page_index and gaps in the text some splits hold no key. */
+static void check_in_turn(test_random *r, spindle_position p, const int64_t *key_index, int64_t last) {
+  enum { FILLERS = 240 };
+  static test_request requests[FILLERS + 1];
+  test_setup setup = setup_of(100);
+  setup.page_size = key_index ? 16 : 0;
+  setup.spans = setup.generous = key_index != NULL;
+  test_request alone = test_request_make(r, &shape, p, 50, 700, 1);
+  alone.key_index = key_index;
+  if (key_index) alone.q_index = last - 49;
+  requests[0] = test_request_copy(&alone, &shape);
+  for (int32_t f = 1; f <= FILLERS; f++) requests[f] = test_request_make(r, &shape, p, 5, 5, 1);
+  test_attend(&setup, &alone, 1);
+  cr_assert_gt(splits, 1);
+  test_attend(&setup, requests, FILLERS + 1);
+  cr_assert_eq(splits, 1);
+  test_requests_same(test_method_name(&p), &shape, &requests[0], &alone);
+  for (int32_t f = 0; f <= FILLERS; f++) test_request_free(&requests[f]);
+  test_request_free(&alone);
+}
+
+Test(prefill_splits, in_turn_as_side_by_side) {
+  test_random r = test_random_start();
+  check_in_turn(&r, test_rule(SPINDLE_ROPE_DEFAULT, DIM), NULL, 0);
+  check_in_turn(&r, test_remap(test_rule(SPINDLE_ROPE_NTK, DIM), SPINDLE_REMAP_SELF_EXTEND), NULL, 0);
+}
+
+Test(prefill_splits, in_turn_over_gaps) {
+  test_random r = test_random_start();
+  int64_t index[700], next = 30;
+  for (int32_t s = 0; s < 700; s++) {
+    next += s % 90 == 89 ? 250 : 0;
+    index[s] = next++;
+  }
+  check_in_turn(&r, test_rule(SPINDLE_ROPE_DEFAULT, DIM), index, next);
+}
+
+/* Partial results of fixed splits have a bound. Beyond it a request is walked by one block. */
+Test(prefill_splits, too_many_for_scratch) {
+  test_random r = test_random_start();
+  test_setup setup = setup_of(2);
+  test_request q = test_request_make(&r, &shape, test_rule(SPINDLE_ROPE_DEFAULT, DIM), 64, 300, 1);
+  test_halves("splits of two keys", &setup, &q, 1);
+  cr_assert_eq(splits, 1);
+  test_request_free(&q);
+}
