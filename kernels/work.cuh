@@ -55,7 +55,7 @@ struct Work {
   int64_t slot0, slot1;       /* its slots */
   int64_t full_from, full_to; /* keys with indices in [full_from, full_to] are seen by all rows of the item */
   int64_t centre;             /* xPos */
-  int8_t group[Rows];         /* of the segment, -1: none */
+  int16_t group[Rows];        /* of the segment, -1: none. No bytes: the emulator tells writers of halfwords apart */
   int64_t position[Rows];
   float distance[Rows];                /* xPos: from the centre */
   float rates[SPINDLE__MAX_PAIRS / 2]; /* xPos: log2 of what a pair of the query grows by per token; head dims up to 256 */
@@ -281,7 +281,7 @@ SPINDLE__DEVICE void place_rows(const spindle__attention_params &p, Work<Rows> &
   int group = -1;
   for (int32_t g = 0; work.row[thread] >= 0 && g < work.segment->num_groups; ++g)
     if (i >= work.segment->group[g].i0 && i < work.segment->group[g].i1) group = g;
-  work.group[thread] = (int8_t)group;
+  work.group[thread] = (int16_t)group;
   work.position[thread] = group < 0 ? 0 : spindle__map_at(&work.segment->group[group].q_map, i);
   work.distance[thread] = (float)(i - work.centre);
 }
