@@ -60,6 +60,9 @@ if(arch MATCHES "^[0-9]+$" AND NOT SPINDLE_CUDA_ARCHITECTURES STREQUAL native)
 endif()
 # Launchers are C in spirit: without these flags the library would need C++'s runtime.
 set(flags -std=c++17 -O3 -Xcompiler=-fPIC,-fvisibility=hidden,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics)
+if(CUDAToolkit_VERSION VERSION_GREATER_EQUAL 12.4)
+  list(APPEND flags -split-compile=0) # one file has all instances of prefill: they are optimised side by side
+endif()
 if(SPINDLE_WERROR)
   list(APPEND flags --Werror all-warnings -Xcompiler=-Wall,-Wextra,-Werror)
 endif()
