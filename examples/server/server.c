@@ -3,14 +3,13 @@
  *     spindle-server --backend auto --dtype bf16 --steps 60 --seed 1
  *
  * Each step gives every request that generates one row, and what is left of the rows to those whose prompt is not read yet
- * (chunked prefill). Three things that need re-rotation where caches hold rotated keys are edits of page tables here:
+ * (chunked prefill). Keys lie in the cache un-rotated, so three things touch none of them:
  *
- *   rules      plain RoPE, YaRN by 4, ReRoPE and dynamic NTK in one batch (kinds, admit)
- *   sharing    all prompts hold the same document, at different places; it is computed once (share_document)
+ *   rules      plain RoPE, YaRN by 4, ReRoPE and dynamic NTK read one pool in one batch (kinds, admit)
+ *   sharing    all prompts hold the same document, at different places; it is cached once (share_document)
  *   shifting   a request that fills the context loses the older half behind its first page, and goes on (shift)
  *
- * Every step, or every k-th with --check k, is recomputed from the texts alone by the float64 reference. Exit 1 if one differs.
- */
+ * Every step, or every k-th with --check k, is recomputed from the texts by the float64 reference. Exit 1 if one differs. */
 #include "server.h"
 
 #include <math.h>
@@ -64,8 +63,7 @@ static void leave_pages(server *s, const entry *table, int32_t count) {
   for (int32_t e = 0; e < count; e++) s->users[table[e].page]--;
 }
 
-/* The slot of the token at `index`, the next of r. The document begins on a page of its own, so that others can share its pages.
- */
+/* The slot of the token at `index`, the next of r. The document begins on a fresh page, so that others can share its pages. */
 static int64_t next_slot(server *s, request *r, int32_t index) {
   entry *last = r->entries ? &r->table[r->entries - 1] : NULL;
   if (!last || last->end == PAGE || index == r->document) {
