@@ -18,11 +18,11 @@
  * Score. S = rowscale * scale * A^2 * max|q| * max|k| bounds its magnitude, 6 S / sqrt(D) does so for such inputs. Its error E:
  *   rotation        2 C 1e-6 S / sqrt(D): cos and sin are promised to 1e-6 at any position; D/2 independent errors, q's and k's
  *   accumulation    C u S
- *   rounding q, k   0.6 C r S / sqrt(D): D independent errors of both rotated vectors, each of 0.42 r root mean square, which is
- *                   what rounding to nearest comes to where leading digits are spread evenly on a log scale
- *   the score       its own roundings by scale, row scale, softcap and exponent base: 4 u of its magnitude
- *   bias            16 u B: distance times slope, log and pow to a few u. B is the bias where it matters: keys whose bias lies
- *                   12 S / sqrt(D) + 20 below that of the nearest visible key weigh exp(-20) or less
+ *   rounding q, k   6 * 0.6 r S / sqrt(D): D independent errors of both rotated vectors, each of 0.42 r root mean square
+ * (rounding to nearest, leading digits spread evenly on a log scale); 6 for the worst of 10^9 scores, for this term is large the
+ * score       its own roundings by scale, row scale, softcap and exponent base: 4 u of its magnitude bias            16 u B:
+ * distance times slope, log and pow to a few u. B is the bias where it matters: keys whose bias lies 12 S / sqrt(D) + 20 below
+ * that of the nearest visible key weigh exp(-20) or less
  *
  * LSE. E, the sum of Nk exponentials (C sqrt(Nk) u, exp itself 4 u), its own rounding.
  *
@@ -94,7 +94,7 @@ static bool bound(const tool_call *call, bool rounds, const tool_method *m, cons
                  largest_norm(in->k, in->k_count / s->head_dim_qk, s->head_dim_qk);
   double largest = row_scale_bound(m, &call->problem) * scale * fabs(c) * fmax(1, a * a) * norms;
   double magnitude = fmin(largest, 6 * largest / dims);
-  double score = C * (2 * COS_SIN + 0.6 * r) * largest / dims + C * U * largest + 4 * U * magnitude;
+  double score = (2 * C * COS_SIN + 6 * 0.6 * r) * largest / dims + C * U * largest + 4 * U * magnitude;
   if (s->bias != SPINDLE_BIAS_NONE) score += 16 * U * (bias_bound(call, m) + 2 * magnitude + 20);
   double sum = (C * keys + 4) * U;
   d->lse_tolerance = score + sum + U * (largest_lse + 1);
