@@ -18,11 +18,11 @@
  * Score. S = rowscale * scale * A^2 * max|q| * max|k| bounds its magnitude, 6 S / sqrt(D) does so for such inputs. Its error E:
  *   rotation        2 C 1e-6 S / sqrt(D): cos and sin are promised to 1e-6 at any position; D/2 independent errors, q's and k's
  *   accumulation    C u S
- *   rounding q, k   6 * 0.6 r S / sqrt(D): D independent errors of both rotated vectors, each of 0.42 r root mean square
- * (rounding to nearest, leading digits spread evenly on a log scale); 6 for the worst of 10^9 scores, for this term is large the
- * score       its own roundings by scale, row scale, softcap and exponent base: 4 u of its magnitude bias            16 u B:
- * distance times slope, log and pow to a few u. B is the bias where it matters: keys whose bias lies 12 S / sqrt(D) + 20 below
- * that of the nearest visible key weigh exp(-20) or less
+ *   rounding q, k   6 * 0.6 r S / sqrt(D): D independent errors of both rotated vectors, each of 0.42 r root mean square; 6 for
+ *                   the worst of 10^9 scores, since no other term leaves room for it
+ *   the score       its own roundings by scale, row scale, softcap and exponent base: 4 u of its magnitude
+ *   bias            16 u B: distance times slope, log and pow to a few u. B is the bias where it matters: keys whose bias lies
+ *                   12 S / sqrt(D) + 20 below that of the nearest visible key weigh exp(-20) or less
  *
  * LSE. E, the sum of Nk exponentials (C sqrt(Nk) u, exp itself 4 u), its own rounding.
  *
