@@ -24,3 +24,11 @@ extern "C" int spindle__launch_append(const spindle__append_params *params, spin
     default: return cudaErrorInvalidValue;
   }
 }
+
+extern "C" int spindle__load_append(void) {
+  using namespace spindle;
+  cudaError_t error = prim::allow_shared(append<bf16>, sizeof(AppendSmem));
+  if (!error) error = prim::allow_shared(append<f16>, sizeof(AppendSmem));
+  if (!error) error = prim::allow_shared(append<float>, sizeof(AppendSmem));
+  return error;
+}

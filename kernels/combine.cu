@@ -33,3 +33,11 @@ extern "C" int spindle__launch_merge_splits(const spindle__attention_params *par
   using namespace spindle;
   return SPINDLE__LAUNCH(merge_splits, dim3((unsigned)(params->blocks * BLOCKS_EACH)), COMBINE_THREADS, 0, stream, *params);
 }
+
+extern "C" int spindle__load_combine(void) {
+  using namespace spindle;
+  cudaError_t error = prim::allow_shared(merge_splits, 0);
+  for (auto kernel : {combine<bf16>, combine<f16>, combine<float>, combine_scale<bf16>, combine_scale<f16>, combine_scale<float>})
+    if (!error) error = prim::allow_shared(kernel, 0);
+  return error;
+}

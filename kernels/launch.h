@@ -10,6 +10,16 @@
 extern "C" {
 #endif
 
+/* ---- Loading ----
+ *
+ * The runtime loads a kernel when it is first used, which a capture may not be. These load those that every context has;
+ * attention's are loaded when they are found. On the current device. */
+
+int spindle__load_prepare(void);
+int spindle__load_rotate(void);
+int spindle__load_append(void);
+int spindle__load_combine(void);
+
 /* ---- Prepare: one launch of one block ---- */
 
 typedef struct spindle__prepare_params {

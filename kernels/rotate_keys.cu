@@ -24,6 +24,11 @@ cudaError_t rotate(const spindle__rotate_params &p, spindle_stream stream) {
                          sizeof(RotateSmem<RotatedRows<T>>), stream, p);
 }
 
+template <class Source>
+cudaError_t load() {
+  return prim::allow_shared(rotate_rows<Source>, sizeof(RotateSmem<Source>));
+}
+
 }  // namespace
 }  // namespace spindle
 
@@ -42,4 +47,14 @@ extern "C" int spindle__launch_rotate(const spindle__rotate_params *params, spin
     case SPINDLE_F32: return spindle::rotate<float>(*params, stream);
     default: return cudaErrorInvalidValue;
   }
+}
+
+extern "C" int spindle__load_rotate(void) {
+  using namespace spindle;
+  cudaError_t error = load<PrerotatedKeys<bf16>>();
+  if (!error) error = load<PrerotatedKeys<f16>>();
+  if (!error) error = load<RotatedRows<bf16>>();
+  if (!error) error = load<RotatedRows<f16>>();
+  if (!error) error = load<RotatedRows<float>>();
+  return error;
 }

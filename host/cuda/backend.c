@@ -21,6 +21,16 @@ static bool present(int32_t device) {
   return found;
 }
 
+static spindle_status load_kernels(const spindle_context *context) {
+  int before, error;
+  SPINDLE__TRY(spindle__cuda_enter(context, &before));
+  error = spindle__load_prepare();
+  if (!error) error = spindle__load_rotate();
+  if (!error) error = spindle__load_append();
+  if (!error) error = spindle__load_combine();
+  return spindle__cuda_leave(before, (cudaError_t)error, "loading kernels");
+}
+
 static spindle_status open_context(spindle_context *context) {
   int count = 0;
   int32_t arch = 0;
@@ -38,7 +48,7 @@ static spindle_status open_context(spindle_context *context) {
                          context->device, count, arch / 10, arch % 10, SPINDLE__CUDA_LEAST_ARCH / 10,
                          SPINDLE__CUDA_LEAST_ARCH % 10);
   context->arch = arch;
-  return SPINDLE_OK;
+  return load_kernels(context);
 }
 
 static spindle_status describe(const spindle_context *context, char *name, size_t bytes) {
