@@ -71,6 +71,22 @@ cudaError_t launch_other_swizzle(bool wrong, uint32_t *words) {
   return SPINDLE__LAUNCH(wrong ? other_swizzle<true> : other_swizzle<false>, dim3(1), 128, sizeof(Map), nullptr, rows_of(words));
 }
 
+/* cp_async writes as threads do: wgmma needs the fence after the wait. */
+KERNEL copied_by_threads(uint32_t *words) {
+  Map &map = prim::shared<Map>();
+  const int t = prim::thread_index();
+  prim::cp_async<8>(at(map.tile) + 8 * (uint32_t)t, words + 2 * t);
+  prim::cp_async_wait_all();
+  if (!Wrong) prim::fence_proxy_async();
+  prim::sync_block();
+  float d[1][4];
+  const uint32_t a[4] = {};
+  prim::wgmma_fence(d);
+  prim::wgmma<bf16>(d, a, prim::matrix_descriptor<prim::SWIZZLE_128B, 16, 1024>(at(map.tile)), false);
+  prim::wgmma_commit();
+  prim::wgmma_wait<0>(d);
+}
+
 /* One warpgroup loads a tile and changes it in place, another multiplies by it: both proxies take turns at the same bytes. */
 KERNEL changed_in_place(uint32_t *words) {
   Map &map = prepared(1);
@@ -147,6 +163,7 @@ const Case CASES[] = {
     WGMMA(B_BOUNDS, SHARED_BOUNDS),
     WGMMA(DISAGREEMENT, BAD_WGMMA),
     WGMMA(D_SHARED, BAD_WGMMA),
+    BLOCK(copied_by_threads, 128, PROXY),
     BLOCK(changed_in_place, 256, PROXY),
     BLOCK(registers_too_many, 384, DEADLOCK),
     BLOCK(registers_up_is_down, 128, BAD_REGISTERS),
