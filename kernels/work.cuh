@@ -191,14 +191,17 @@ SPINDLE__DEVICE void set_part(Cursor &c, int64_t from, int64_t to) {
   c.segment = 0;
 }
 
-/* Starts on the split that the first key from index j on lies in; on nothing if there is none. */
+/* Starts on the split that the first key from index j on lies in, of those that some row sees; on nothing if there is none. */
 template <int Rows>
 SPINDLE__DEVICE void set_next_split(const spindle__attention_params &p, Work<Rows> &work, int64_t j) {
   const spindle__prepared &r = p.state.requests[work.request];
   int64_t next = r.request.key_hi;
-  for (int32_t k = 0; k < work.num_segments; ++k)
-    if (work.segments[k].j1 > j) next = spindle__min(next, spindle__max(work.segments[k].j0, j));
-  next = first_key(p.batch, r.request, next, r.request.key_hi);
+  for (int32_t k = 0; k < work.num_segments; ++k) {
+    const int64_t from = spindle__max(work.segments[k].j0, j), to = spindle__min(work.segments[k].j1, next);
+    if (from >= to) continue;
+    const int64_t key = first_key(p.batch, r.request, from, to);
+    if (key < to) next = key;
+  }
   int64_t rest;
   const int64_t split = spindle__divide(spindle__max(next, 0), r.work.split_size, &rest);
   set_part(work.cursor, split * r.work.split_size, next < r.request.key_hi ? (split + 1) * r.work.split_size : 0);
