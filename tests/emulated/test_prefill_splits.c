@@ -91,6 +91,23 @@ Test(prefill_splits, in_turn_over_gaps) {
   check_in_turn(&r, test_rule(SPINDLE_ROPE_DEFAULT, DIM), index, next);
 }
 
+/* Between the sinks and the window lie keys, but none of the window's: the next split is not theirs. */
+Test(prefill_splits, in_turn_past_keys_that_no_row_sees) {
+  test_random r = test_random_start();
+  int64_t index[100] = {0, 1};
+  for (int32_t s = 2; s < 100; s++) index[s] = s < 20 ? 8 + s : 1000 + s;
+  test_setup setup = setup_of(2);
+  setup.page_size = 16;
+  setup.spans = true;
+  spindle_position p = {.rope = SPINDLE_ROPE_DEFAULT, .window_left = 30, .sink_tokens = 5};
+  test_request q = test_request_make(&r, &shape, p, 20, 100, 1);
+  q.key_index = index;
+  q.q_index = 1080;
+  test_halves("keys between sinks and window", &setup, &q, 1);
+  cr_assert_eq(splits, 1);
+  test_request_free(&q);
+}
+
 /* Partial results of fixed splits have a bound. Beyond it a request is walked by one block. */
 Test(prefill_splits, too_many_for_scratch) {
   test_random r = test_random_start();

@@ -22,7 +22,7 @@ static void draw_shape(test_random *r, spindle_shape *s) {
                        .rotary_dim = d[0],
                        .pair_layout = (int32_t)test_random_int(r, 0, 1),
                        .bias = test_random_once_in(r, 2) ? (int32_t)test_random_int(r, 0, SPINDLE_BIAS_KERPLE_POWER) : 0};
-  if (test_random_once_in(r, 3)) s->rotary_dim = 2 * (int32_t)test_random_int(r, 1, d[0] / 2);
+  if (test_random_once_in(r, 3)) s->rotary_dim = 2 * (int32_t)test_random_int(r, 2, d[0] / 2);
   s->rotary_offset = (int32_t)test_random_int(r, 0, d[0] - s->rotary_dim);
 }
 
