@@ -41,6 +41,9 @@ SPINDLE__SHARED int64_t spindle__divide(int64_t x, int64_t d, int64_t *rest) {
     quotient = (uint32_t)x / (uint32_t)d;
     left = (uint32_t)x - (uint32_t)quotient * (uint32_t)d;
   } else {
+#ifdef __CUDACC__
+#pragma unroll 1 /* a thousand instructions otherwise, at every division */
+#endif
     for (int bit = 62; bit >= 0; bit--) {
       left = left << 1 | ((uint64_t)x >> bit & 1);
       quotient <<= 1;

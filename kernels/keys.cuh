@@ -45,7 +45,7 @@ template <int Keys, int Rows>
 SPINDLE__DEVICE void find_keys(const spindle__attention_params &p, const Work<Rows> &work, const KeySource &source, int x,
                                KeyTile<Keys> &keys, int column = prim::thread_index()) {
   const spindle__prepared &r = p.state.requests[work.request];
-  const int kv_head = work.item.h0 / p.schedule.group;
+  const int kv_head = work.kv_head;
   const int64_t u = work.slot0 + (int64_t)x * Keys + column;
   const spindle__key key = spindle__key_at(&p.batch, &r.request, u);
   const bool valid = key.valid && u < work.slot1;

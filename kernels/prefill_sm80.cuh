@@ -29,7 +29,7 @@
 
 #include "keys.cuh"
 #include "output.cuh"
-#include "rotate.cuh"
+#include "queries.cuh"
 #include "scores.cuh"
 
 namespace spindle {
@@ -43,15 +43,26 @@ struct PrefillTile {
   static constexpr int BLOCKS = 2;                /* an SM holds, by their registers */
   static constexpr int COLUMNS = D == 96 ? 6 : 8; /* of O, in blocks of 8, that one rendezvous of the second product covers */
   static constexpr int RUN = D == 64 ? 4 : 8;     /* rows that a thread rotates in turn: a tile keeps all threads busy */
+  /* Of 16 channels of the first product, between which fragments are loaded ahead. All 8 at D = 128 would take more registers
+   * than S leaves. */
+  static constexpr int STEPS = D == 96 ? 6 : 4;
 };
 
 template <int D>
 struct PrefillSmem {
   using Shape = PrefillTile<D>;
-  unsigned char q[Shape::ROWS * 2 * D]; /* later O */
-  unsigned char k[Shape::KEYS * 2 * D], v[Shape::KEYS * 2 * D];
+  struct Tiles {
+    unsigned char q[Shape::ROWS * 2 * D], k[Shape::KEYS * 2 * D], v[Shape::KEYS * 2 * D];
+  };
+  union {
+    Tiles tiles;                          /* while a segment is walked */
+    unsigned char o[Shape::ROWS * 4 * D]; /* otherwise: O so far, in float (SumsTile) */
+  };
   KeyTile<Shape::KEYS> keys[2]; /* columns of tile x in keys[x % 2] */
-  uint64_t seen[Shape::ROWS];   /* by the rows of a warp, in the tile at work */
+  union {
+    uint64_t seen[Shape::ROWS]; /* by the rows of a warp, in the tile at work */
+    float2 sums[Shape::ROWS];   /* with o: a row's maximum and sum so far */
+  };
   Work<Shape::ROWS> work;
 };
 
@@ -73,6 +84,8 @@ struct Prefill {
   SPINDLE__DEVICE const spindle__prepared &request() const { return p.state.requests[smem.work.request]; }
   SPINDLE__DEVICE int num_rows() const { return smem.work.item.rows * (smem.work.item.h1 - smem.work.item.h0); }
 
+  /* ---- Sums, in registers while a segment is walked, else in shared memory ---- */
+
   SPINDLE__DEVICE void clear() {
     SPINDLE__UNROLL
     for (int m = 0; m < M; ++m) {
@@ -83,75 +96,64 @@ struct Prefill {
     }
   }
 
-  /* ---- Queries ---- */
-
-  SPINDLE__DEVICE void copy_queries() {
-    const spindle__prepared &r = request();
-    const uint32_t tile = prim::shared_address(smem.q);
-    const unsigned char *q = (const unsigned char *)p.args.q.data;
+  SPINDLE__DEVICE void load_sums() {
+    const uint32_t tile = prim::shared_address(smem.o);
     SPINDLE__UNROLL
-    for (int i = prim::thread_index(); i < Shape::ROWS * Tile<D>::CHUNKS; i += Shape::THREADS) {
-      const int at = i / Tile<D>::CHUNKS, chunk = i % Tile<D>::CHUNKS, row = smem.work.row[at];
-      const int bytes = row >= 0 ? chunk_bytes(p.shape.head_dim_qk, chunk) : 0;
-      const int64_t from =
-          r.number * p.args.q.batch + (int64_t)(r.request.q_begin + row) * p.args.q.row + smem.work.head[at] * p.args.q.head;
-      prim::cp_async<16>(tile + Tile<D>::chunk(at, chunk), q + (bytes ? 2 * from + 16 * chunk : 0), bytes);
+    for (int i = 0; i < M * 2; ++i) {
+      const int m = i / 2, h = i % 2, row = row_of(m, h), t = prim::lane() % 4;
+      maximum[m][h] = smem.sums[row].x;
+      sum[m][h] = t == 0 ? smem.sums[row].y : 0.0f; /* a quad's four are added */
+      SPINDLE__UNROLL
+      for (int n = 0; n < D / 8; ++n) {
+        const float2 two = prim::ld_shared<float2>(tile + SumsTile<D>::element(row, 8 * n + 2 * t));
+        o[m][n / C][n % C][2 * h] = two.x;
+        o[m][n / C][n % C][2 * h + 1] = two.y;
+      }
     }
   }
 
-  /* Every row by its group's map and, where its scale is not positive, by the sign that the scale leaves to it. */
-  SPINDLE__DEVICE void rotate_queries() {
-    const spindle__prepared &r = request();
-    const uint32_t tile = prim::shared_address(smem.q);
-    const int scaled = smem.work.segment->group[0].q_map.scaled; /* alike in all groups that share a key map */
-    const float a = (float)r.attention_factor;
-    Rotation rotation;
-    rotation.phases = spindle__phases_of(&p.state, p.shape.rotary_dim / 2, smem.work.request, scaled);
-    rotation.offsets = scaled == 2 ? p.state.offsets + (int64_t)smem.work.request * (p.shape.rotary_dim / 2) : nullptr;
-    rotation.rates = r.scale_base > 0 ? smem.work.rates : nullptr;
-    rotation.factor = K == Keys::RAW ? a * a : a;
-    if (r.rotates || rotation.rates || rotation.factor != 1.0f)
-      rotate_tile<T, D, Shape::RUN>(tile, num_rows(), rotary_of(p.shape), rotation, smem.work.position, smem.work.distance);
-    uint32_t signs = 0;
-    for (uint32_t word : smem.work.signs) signs |= word;
-    if (!signs) return;
-    prim::sync_block();
-    for (int i = prim::thread_index(); i < Shape::ROWS * D / 4; i += Shape::THREADS) {
-      const SharedRow<T, D> row = {tile, i / (D / 4)};
-      float x[4];
-      row.get4(i % (D / 4) * 4, x);
+  SPINDLE__DEVICE void store_sums() {
+    const uint32_t tile = prim::shared_address(smem.o);
+    SPINDLE__UNROLL
+    for (int i = 0; i < M * 2; ++i) {
+      const int m = i / 2, h = i % 2, row = row_of(m, h), t = prim::lane() % 4;
+      float whole = sum[m][h];
+      whole += prim::shfl_xor(whole, 1);
+      whole += prim::shfl_xor(whole, 2);
+      if (t == 0) smem.sums[row] = make_float2(maximum[m][h], whole);
       SPINDLE__UNROLL
-      for (int k = 0; k < 4; ++k) x[k] *= smem.work.sign[row.row];
-      row.put4(i % (D / 4) * 4, x);
+      for (int n = 0; n < D / 8; ++n) {
+        const float(&from)[4] = o[m][n / C][n % C];
+        prim::st_shared(tile + SumsTile<D>::element(row, 8 * n + 2 * t), make_float2(from[2 * h], from[2 * h + 1]));
+      }
     }
   }
 
   /* ---- Tiles ---- */
 
   SPINDLE__DEVICE void rotate_keys(const KeyTile<Shape::KEYS> &keys) {
-    const spindle__prepared &r = request();
-    Rotation rotation;
-    rotation.phases = spindle__phases_of(&p.state, p.shape.rotary_dim / 2, smem.work.request, smem.work.segment->k_map.scaled);
-    rotation.offsets = nullptr;
-    rotation.rates = r.scale_base > 0 ? smem.work.rates : nullptr;
-    rotation.factor = 1.0f;
-    rotate_tile<T, D, Shape::RUN>(prim::shared_address(smem.k), Shape::KEYS, rotary_of(p.shape), rotation, keys.position,
-                                  keys.distance);
+    rotate_tile<T, D, Shape::RUN>(prim::shared_address(smem.tiles.k), Shape::KEYS, rotary_of(p.shape),
+                                  rotation_of(p, smem.work, smem.work.segment->k_map.scaled, 1.0f), keys.position, keys.distance);
   }
 
-  SPINDLE__DEVICE void multiply_keys(float (&s)[M][N][4]) {
-    const uint32_t q = prim::shared_address(smem.q), k = prim::shared_address(smem.k);
+  /* Scores; 0 if the warp has none to compute: undefined on one path they would be in registers all along. */
+  SPINDLE__DEVICE void multiply_keys(float (&s)[M][N][4], bool works) {
+    const uint32_t q = prim::shared_address(smem.tiles.q), k = prim::shared_address(smem.tiles.k);
     const int lane = prim::lane(), row = first_row();
     SPINDLE__UNROLL
     for (int i = 0; i < M * N * 4; ++i) s[i / (4 * N)][i / 4 % N][i % 4] = 0.0f;
-    SPINDLE__UNROLL
-    for (int step = 0; step < D / 16; ++step) {
-      if (D == 256 && 16 * step >= p.shape.head_dim_qk) continue;
-      uint32_t a[M][4], b[N][2];
-      load_a<D>(a, q, row, lane, step);
-      load_keys<D>(b, k, lane, step);
+    if (!works) return;
+    SPINDLE__NO_UNROLL
+    for (int first = 0; first < D / 16; first += Shape::STEPS) {
+      if (D == 256 && 16 * first >= p.shape.head_dim_qk) break;
       SPINDLE__UNROLL
-      for (int m = 0; m < M; ++m) prim::mma_each<T>(s[m], a[m], b);
+      for (int step = 0; step < Shape::STEPS; ++step) {
+        uint32_t a[M][4], b[N][2];
+        load_a<D>(a, q, row, lane, first + step);
+        load_keys<D>(b, k, lane, first + step);
+        SPINDLE__UNROLL
+        for (int m = 0; m < M; ++m) prim::mma_each<T>(s[m], a[m], b);
+      }
     }
   }
 
@@ -169,24 +171,6 @@ struct Prefill {
     return prim::any(seen != 0);
   }
 
-  /* Softcap and bias of row half h, after which scores are in units of log 2. */
-  SPINDLE__DEVICE void finish_scores(float (&s)[N][4], int h, int row, const KeyTile<Shape::KEYS> &keys, const Columns &columns) {
-    SPINDLE__UNROLL
-    for (int n = 0; n < N; ++n) {
-      s[n][2 * h] *= smem.work.scale[row];
-      s[n][2 * h + 1] *= smem.work.scale[row];
-    }
-    if (p.args.softcap > 0.0f) softcap_row(s, h, p.args.softcap * (float)LOG2_E);
-    if (!p.shape.bias) return;
-    const Bias bias = {p.shape.bias, smem.work.bias_a[row], smem.work.bias_p[row]};
-    const int64_t i = request().request.q_index + smem.work.row[row];
-    const float first = (float)(i - columns.base);
-    if (columns.affine)
-      add_bias_row(s, h, bias, [first](int c) { return fabsf(first - (float)c); });
-    else
-      add_bias_row(s, h, bias, [i, &keys](int c) { return fabsf((float)(i - keys.index[c])); });
-  }
-
   SPINDLE__DEVICE void weigh(float (&s)[M][N][4], uint32_t (&weights)[M][N][2], const KeyTile<Shape::KEYS> &keys,
                              const Columns &columns) {
     float rescale[M][2];
@@ -198,7 +182,7 @@ struct Prefill {
         const int row = row_of(m, h);
         float scale = smem.work.scale[row];
         if (S == Scores::GENERAL) {
-          finish_scores(s[m], h, row, keys, columns);
+          finish_scores(p, smem.work, keys, columns, row, h, s[m]);
           scale = 1.0f;
         }
         if (!columns.full) mask_row(s[m], h, smem.seen[row]);
@@ -215,7 +199,7 @@ struct Prefill {
   }
 
   SPINDLE__DEVICE void multiply_values(const uint32_t (&weights)[M][N][2]) {
-    const uint32_t v = prim::shared_address(smem.v);
+    const uint32_t v = prim::shared_address(smem.tiles.v);
     const int lane = prim::lane();
     SPINDLE__UNROLL
     for (int step = 0; step < Shape::KEYS / 16; ++step) {
@@ -237,7 +221,7 @@ struct Prefill {
   /* ---- Segments ---- */
 
   SPINDLE__DEVICE void walk_tiles(const KeySource &source) {
-    const uint32_t k = prim::shared_address(smem.k), v = prim::shared_address(smem.v);
+    const uint32_t k = prim::shared_address(smem.tiles.k), v = prim::shared_address(smem.tiles.v);
     const int tiles = (int)((smem.work.slot1 - smem.work.slot0 + Shape::KEYS - 1) / Shape::KEYS);
     for (int x = 0; x < tiles; ++x) {
       const KeyTile<Shape::KEYS> &keys = smem.keys[x % 2];
@@ -250,11 +234,10 @@ struct Prefill {
         rotate_keys(keys);
         prim::sync_block();
       }
-      const Columns columns = columns_of(p, smem.work, keys);
-      const bool works = first_row() < num_rows() && sees(keys, columns);
+      const bool works = first_row() < num_rows() && sees(keys, columns_of(p, smem.work, keys));
       float s[M][N][4];
       uint32_t weights[M][N][2];
-      if (works) multiply_keys(s);
+      multiply_keys(s, works);
       prim::cp_async_wait<0>();
       prim::sync_block(); /* B */
       if (x + 1 < tiles) {
@@ -263,25 +246,33 @@ struct Prefill {
         prim::cp_async_commit();
       }
       if (!works) continue;
-      weigh(s, weights, keys, columns);
+      weigh(s, weights, keys, columns_of(p, smem.work, keys));
       multiply_values(weights);
     }
   }
 
-  SPINDLE__DEVICE void walk_segment() {
+  /* The sums so far are in shared memory before and after; there are none in front of the first segment. */
+  SPINDLE__DEVICE void walk_segment(bool first) {
     const KeySource source = key_source(request(), smem.work.segment->k_map, K == Keys::RAW);
+    const uint32_t q = prim::shared_address(smem.tiles.q);
     place_rows(p, smem.work);
     if (prim::thread_index() < Shape::KEYS) find_keys(p, smem.work, source, 0, smem.keys[0]);
-    copy_queries();
-    prim::cp_async_commit();
+    if (first)
+      clear();
+    else
+      load_sums();
     prim::sync_block();
-    copy_keys<D, Shape::KEYS, Shape::THREADS>(prim::shared_address(smem.k), smem.keys[0].k, smem.keys[0].valid,
+    copy_queries<D>(p, smem.work, q);
+    prim::cp_async_commit();
+    copy_keys<D, Shape::KEYS, Shape::THREADS>(prim::shared_address(smem.tiles.k), smem.keys[0].k, smem.keys[0].valid,
                                               p.shape.head_dim_qk);
     prim::cp_async_commit();
     prim::cp_async_wait<1>();
     prim::sync_block();
-    rotate_queries();
+    rotate_queries<T, D, Shape::RUN>(p, smem.work, q, K == Keys::RAW);
     walk_tiles(source);
+    prim::sync_block(); /* all are done with the tiles */
+    store_sums();
   }
 
   /* ---- Items ---- */
@@ -301,18 +292,22 @@ struct Prefill {
       prim::sync_block();
       if (smem.work.step == Step::STOP) return;
       begin_item(p, smem.work);
-      clear();
+      const Output<T, D, 16 * M, Work<Shape::ROWS>> output(p, smem.work, smem.o, smem.sums);
+      bool empty = true; /* no sums yet */
       for (;;) {
         const Step step = decide();
-        if (step == Step::STORE) break;
-        if (step == Step::WALK) walk_segment();
-        if (step == Step::ADD) add_splits_before(*this);
-        if (step == Step::KEEP) {
-          keep_sums(*this);
-          clear();
+        if (step == Step::WALK) {
+          walk_segment(empty);
+          empty = false;
+          continue;
         }
+        if (empty) output.clear();
+        empty = step == Step::KEEP;
+        if (step == Step::ADD) output.add_splits_before();
+        if (step == Step::KEEP) output.keep();
+        if (step == Step::STORE) break;
       }
-      store_rows<T, D>(*this);
+      output.store();
     }
   }
 };

@@ -61,35 +61,42 @@ struct Rotation {
   float factor;                 /* on the rotated channels */
 };
 
-/* (cos, sin) of pairs 4 group .. 4 group + 3 at a position. */
-struct Turn {
-  float c[4], s[4];
+/* (cos, sin) of pairs W group .. W group + W - 1 at a position. */
+template <int W>
+struct Turns {
+  float c[W], s[W];
   int64_t at;
-  spindle__phase phase[4];
+  spindle__phase phase[W];
 };
+using Turn = Turns<4>;
 
-SPINDLE__DEVICE Turn turn_of(const Rotation &rotation, const Rotary &rotary, int group) {
-  Turn t;
+template <int W = 4>
+SPINDLE__DEVICE Turns<W> turn_of(const Rotation &rotation, const Rotary &rotary, int group) {
+  Turns<W> t;
   t.at = INT64_MIN;
   SPINDLE__UNROLL
-  for (int k = 0; k < 4; ++k) t.phase[k] = rotation.phases[min(4 * group + k, rotary.pairs - 1)];
+  for (int k = 0; k < W; ++k) {
+    t.c[k] = t.s[k] = 0.0f; /* not used; undefined they would be in registers long before */
+    t.phase[k] = rotation.phases[min(W * group + k, rotary.pairs - 1)];
+  }
   return t;
 }
 
-SPINDLE__DEVICE void turn_to(Turn &t, int64_t position, const Rotation &rotation, const Rotary &rotary, int group) {
+template <int W>
+SPINDLE__DEVICE void turn_to(Turns<W> &t, int64_t position, const Rotation &rotation, const Rotary &rotary, int group) {
   if (position == t.at) return;
   if (position != t.at + 1 || position % SPINDLE__PHASE_RUN == 0) {
     t.at = position & ~(int64_t)(SPINDLE__PHASE_RUN - 1);
     SPINDLE__UNROLL
-    for (int k = 0; k < 4; ++k) {
-      const uint64_t offset = rotation.offsets ? rotation.offsets[min(4 * group + k, rotary.pairs - 1)] : 0;
+    for (int k = 0; k < W; ++k) {
+      const uint64_t offset = rotation.offsets ? rotation.offsets[min(W * group + k, rotary.pairs - 1)] : 0;
       spindle__phase_cos_sin((uint64_t)t.at * t.phase[k].step + offset, &t.c[k], &t.s[k]);
     }
   }
   SPINDLE__NO_UNROLL
   for (; t.at < position; ++t.at) {
     SPINDLE__UNROLL
-    for (int k = 0; k < 4; ++k) {
+    for (int k = 0; k < W; ++k) {
       const float c = fmaf(-t.s[k], t.phase[k].sin_step, t.c[k] * t.phase[k].cos_step);
       t.s[k] = fmaf(t.c[k], t.phase[k].sin_step, t.s[k] * t.phase[k].cos_step);
       t.c[k] = c;
@@ -97,56 +104,73 @@ SPINDLE__DEVICE void turn_to(Turn &t, int64_t position, const Rotation &rotation
   }
 }
 
-/* ---- Four pairs of a row ---- */
+/* ---- Pairs of a row: (x, y) are a pair's two channels ---- */
 
-/* (x, y) are the pairs' two channels. Pairs past the last are 0 when loaded and not stored. */
 template <class Row>
-SPINDLE__DEVICE void load_pairs(const Rotary &r, const Row &row, int group, float (&x)[4], float (&y)[4]) {
-  if (r.vectors && r.interleaved) {
+SPINDLE__DEVICE void load_pair(const Rotary &r, const Row &row, int t, float &x, float &y) {
+  x = row.get(r.offset + (r.interleaved ? 2 * t : t));
+  y = row.get(r.offset + (r.interleaved ? 2 * t + 1 : t + r.pairs));
+}
+
+template <class Row>
+SPINDLE__DEVICE void store_pair(const Rotary &r, const Row &row, int t, float x, float y) {
+  row.put(r.offset + (r.interleaved ? 2 * t : t), x);
+  row.put(r.offset + (r.interleaved ? 2 * t + 1 : t + r.pairs), y);
+}
+
+/* Four of them, where they are vectors. */
+template <class Row>
+SPINDLE__DEVICE void load_vectors(const Rotary &r, const Row &row, int group, float (&x)[4], float (&y)[4]) {
+  if (r.interleaved) {
     float a[4], b[4];
     row.get4(r.offset + 8 * group, a);
     row.get4(r.offset + 8 * group + 4, b);
     x[0] = a[0], y[0] = a[1], x[1] = a[2], y[1] = a[3], x[2] = b[0], y[2] = b[1], x[3] = b[2], y[3] = b[3];
-  } else if (r.vectors) {
+  } else {
     row.get4(r.offset + 4 * group, x);
     row.get4(r.offset + r.pairs + 4 * group, y);
+  }
+}
+
+template <class Row>
+SPINDLE__DEVICE void store_vectors(const Rotary &r, const Row &row, int group, const float (&x)[4], const float (&y)[4]) {
+  if (r.interleaved) {
+    const float a[4] = {x[0], y[0], x[1], y[1]}, b[4] = {x[2], y[2], x[3], y[3]};
+    row.put4(r.offset + 8 * group, a);
+    row.put4(r.offset + 8 * group + 4, b);
   } else {
-    SPINDLE__UNROLL
-    for (int k = 0; k < 4; ++k) {
-      const int t = 4 * group + k;
-      x[k] = t < r.pairs ? row.get(r.offset + (r.interleaved ? 2 * t : t)) : 0.0f;
-      y[k] = t < r.pairs ? row.get(r.offset + (r.interleaved ? 2 * t + 1 : t + r.pairs)) : 0.0f;
-    }
+    row.put4(r.offset + 4 * group, x);
+    row.put4(r.offset + r.pairs + 4 * group, y);
+  }
+}
+
+/* Four of them. Pairs past the last are 0 when loaded and not stored. */
+template <class Row>
+SPINDLE__DEVICE void load_pairs(const Rotary &r, const Row &row, int group, float (&x)[4], float (&y)[4]) {
+  if (r.vectors) return load_vectors(r, row, group, x, y);
+  SPINDLE__UNROLL
+  for (int k = 0; k < 4; ++k) {
+    x[k] = y[k] = 0.0f;
+    if (4 * group + k < r.pairs) load_pair(r, row, 4 * group + k, x[k], y[k]);
   }
 }
 
 template <class Row>
 SPINDLE__DEVICE void store_pairs(const Rotary &r, const Row &row, int group, const float (&x)[4], const float (&y)[4]) {
-  if (r.vectors && r.interleaved) {
-    const float a[4] = {x[0], y[0], x[1], y[1]}, b[4] = {x[2], y[2], x[3], y[3]};
-    row.put4(r.offset + 8 * group, a);
-    row.put4(r.offset + 8 * group + 4, b);
-  } else if (r.vectors) {
-    row.put4(r.offset + 4 * group, x);
-    row.put4(r.offset + r.pairs + 4 * group, y);
-  } else {
-    SPINDLE__UNROLL
-    for (int k = 0; k < 4; ++k) {
-      const int t = 4 * group + k;
-      if (t >= r.pairs) continue;
-      row.put(r.offset + (r.interleaved ? 2 * t : t), x[k]);
-      row.put(r.offset + (r.interleaved ? 2 * t + 1 : t + r.pairs), y[k]);
-    }
-  }
+  if (r.vectors) return store_vectors(r, row, group, x, y);
+  SPINDLE__UNROLL
+  for (int k = 0; k < 4; ++k)
+    if (4 * group + k < r.pairs) store_pair(r, row, 4 * group + k, x[k], y[k]);
 }
 
 /* Turns x and y in place. distance: from the centre of decay (xPos). */
-SPINDLE__DEVICE void rotate_pairs(const Turn &t, const Rotation &rotation, const Rotary &rotary, int group, float distance,
-                                  float (&x)[4], float (&y)[4]) {
+template <int W>
+SPINDLE__DEVICE void rotate_pairs(const Turns<W> &t, const Rotation &rotation, const Rotary &rotary, int group, float distance,
+                                  float (&x)[W], float (&y)[W]) {
   SPINDLE__UNROLL
-  for (int k = 0; k < 4; ++k) {
+  for (int k = 0; k < W; ++k) {
     float factor = rotation.factor;
-    if (rotation.rates) factor *= prim::ex2_approx(rotation.rates[min(4 * group + k, rotary.pairs - 1)] * distance);
+    if (rotation.rates) factor *= prim::ex2_approx(rotation.rates[min(W * group + k, rotary.pairs - 1)] * distance);
     const float c = t.c[k] * factor, s = t.s[k] * factor, a = x[k];
     x[k] = fmaf(-y[k], s, a * c);
     y[k] = fmaf(y[k], c, a * s);
@@ -155,28 +179,44 @@ SPINDLE__DEVICE void rotate_pairs(const Turn &t, const Rotation &rotation, const
 
 /* ---- A tile, in place ---- */
 
-/* Rows [0, rows) of a tile in shared memory; positions and distances (with rates only) are in shared memory too. A thread takes
- * Run consecutive rows of four pairs: 8-byte accesses of 16 lanes cover a row's 128 bytes, free of bank conflicts. The caller
- * puts a sync_block (or sync_warp, if the threads are a warp's) before and after. */
+/* Run consecutive rows a thread, W pairs: four where they are vectors, else one. */
+template <class T, int D, int Run, int W>
+SPINDLE__DEVICE void rotate_rows(uint32_t tile, int rows, const Rotary &rotary, const Rotation &rotation,
+                                 const int64_t *positions, const float *distances, int thread, int threads) {
+  const int groups = (rotary.pairs + W - 1) / W, runs = (rows + Run - 1) / Run;
+  SPINDLE__NO_UNROLL
+  for (int unit = thread; unit < groups * runs; unit += threads) {
+    const int group = unit % groups, first = unit / groups * Run, end = min(first + Run, rows);
+    Turns<W> turn = turn_of<W>(rotation, rotary, group);
+    SPINDLE__NO_UNROLL /* accumulators are in registers meanwhile */
+        for (int row = first; row < end; ++row) {
+      float x[W], y[W];
+      const SharedRow<T, D> at = {tile, row};
+      if constexpr (W == 4)
+        load_vectors(rotary, at, group, x, y);
+      else
+        load_pair(rotary, at, group, x[0], y[0]);
+      turn_to(turn, positions[row], rotation, rotary, group);
+      rotate_pairs(turn, rotation, rotary, group, rotation.rates ? distances[row] : 0.0f, x, y);
+      if constexpr (W == 4)
+        store_vectors(rotary, at, group, x, y);
+      else
+        store_pair(rotary, at, group, x[0], y[0]);
+    }
+  }
+}
+
+/* Rows [0, rows) of a tile in shared memory; positions and distances (with rates only) are in shared memory too. 8-byte accesses
+ * of 16 lanes cover a row's 128 bytes, free of bank conflicts. The caller puts a sync_block (or sync_warp, if the threads are a
+ * warp's) before and after. */
 template <class T, int D, int Run>
 SPINDLE__DEVICE void rotate_tile(uint32_t tile, int rows, const Rotary &rotary, const Rotation &rotation,
                                  const int64_t *positions, const float *distances, int thread = prim::thread_index(),
                                  int threads = prim::block_threads()) {
-  const int groups = rotary_groups(rotary), runs = (rows + Run - 1) / Run;
-  SPINDLE__NO_UNROLL
-  for (int unit = thread; unit < groups * runs; unit += threads) {
-    const int group = unit % groups, first = unit / groups * Run, end = min(first + Run, rows);
-    Turn turn = turn_of(rotation, rotary, group);
-    SPINDLE__NO_UNROLL /* accumulators are in registers meanwhile */
-        for (int row = first; row < end; ++row) {
-      float x[4], y[4];
-      const SharedRow<T, D> at = {tile, row};
-      load_pairs(rotary, at, group, x, y);
-      turn_to(turn, positions[row], rotation, rotary, group);
-      rotate_pairs(turn, rotation, rotary, group, rotation.rates ? distances[row] : 0.0f, x, y);
-      store_pairs(rotary, at, group, x, y);
-    }
-  }
+  if (rotary.vectors)
+    rotate_rows<T, D, Run, 4>(tile, rows, rotary, rotation, positions, distances, thread, threads);
+  else
+    rotate_rows<T, D, Run, 1>(tile, rows, rotary, rotation, positions, distances, thread, threads);
 }
 
 }  // namespace spindle

@@ -21,10 +21,10 @@ struct Tile {
   SPINDLE__DEVICE static uint32_t chunk(int row, int chunk) {
     return (uint32_t)(row * ROW_BYTES + chunk / SPAN * SPAN * 16 + ((chunk % SPAN ^ mask(row)) << 4));
   }
-  /* Of chunk 2 pair + half, for a constant pair: written so that few offsets are not constants apart, for a loop over pairs keeps
-   * them all in registers. */
-  SPINDLE__DEVICE static uint32_t chunk(int row, int pair, int half) {
-    return (uint32_t)(row * ROW_BYTES + (((2 * pair % SPAN + half) ^ mask(row)) << 4)) + 2 * pair / SPAN * SPAN * 16;
+  /* Address of chunk 2 pair + half from that of chunk half in the same row: an exclusive or where it is used, so that a loop over
+   * pairs keeps few addresses in registers. Tiles begin on multiples of 128 bytes. */
+  SPINDLE__DEVICE static uint32_t pair(uint32_t first, int pair) {
+    return (first ^ (uint32_t)(2 * pair % SPAN * 16)) + (uint32_t)(2 * pair / SPAN * SPAN * 16);
   }
   SPINDLE__DEVICE static uint32_t element(int row, int channel) { return chunk(row, channel >> 3) + (uint32_t)(channel & 7) * 2; }
 };
@@ -37,7 +37,7 @@ SPINDLE__DEVICE int chunk_bytes(int channels, int chunk) { return max(0, min(16,
 /* A: M blocks of 16 rows x 16 channels from 16 step on. */
 template <int D, int M>
 SPINDLE__DEVICE void load_a(uint32_t (&a)[M][4], uint32_t tile, int row, int lane, int step) {
-  const uint32_t first = tile + Tile<D>::chunk(row + lane % 16, step, lane / 16);
+  const uint32_t first = Tile<D>::pair(tile + Tile<D>::chunk(row + lane % 16, lane / 16), step);
   uint32_t at[M];
   SPINDLE__UNROLL
   for (int m = 0; m < M; ++m) at[m] = first + 16 * m * Tile<D>::ROW_BYTES;
@@ -56,7 +56,7 @@ SPINDLE__DEVICE void split_columns(const uint32_t (&r)[N / 2][4], uint32_t (&b)[
 /* B = K^T: N blocks of 8 keys x 16 channels from 16 step on. */
 template <int D, int N>
 SPINDLE__DEVICE void load_keys(uint32_t (&b)[N][2], uint32_t tile, int lane, int step) {
-  const uint32_t first = tile + Tile<D>::chunk(lane / 16 * 8 + lane % 8, step, lane / 8 % 2);
+  const uint32_t first = Tile<D>::pair(tile + Tile<D>::chunk(lane / 16 * 8 + lane % 8, lane / 8 % 2), step);
   uint32_t at[N / 2], r[N / 2][4];
   SPINDLE__UNROLL
   for (int i = 0; i < N / 2; ++i) at[i] = first + 16 * i * Tile<D>::ROW_BYTES;
@@ -67,9 +67,10 @@ SPINDLE__DEVICE void load_keys(uint32_t (&b)[N][2], uint32_t tile, int lane, int
 /* B = V: 16 keys from `key` on x N blocks of 8 channels from block `block` on. */
 template <int D, int N>
 SPINDLE__DEVICE void load_values(uint32_t (&b)[N][2], uint32_t tile, int lane, int key, int block) {
+  const uint32_t first = tile + Tile<D>::chunk(lane % 16, lane / 16);
   uint32_t at[N / 2], r[N / 2][4];
   SPINDLE__UNROLL
-  for (int i = 0; i < N / 2; ++i) at[i] = tile + Tile<D>::chunk(lane % 16, block / 2 + i, lane / 16) + key * Tile<D>::ROW_BYTES;
+  for (int i = 0; i < N / 2; ++i) at[i] = Tile<D>::pair(first, block / 2 + i) + key * Tile<D>::ROW_BYTES;
   prim::ldmatrix_trans_each(r, at);
   split_columns<N>(r, b);
 }

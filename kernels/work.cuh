@@ -36,8 +36,10 @@ struct Cursor {
 /* In shared memory. Row r of an item is packed row r: query row r / heads under query head h0 + r % heads. */
 template <int Rows>
 struct Work {
+  static constexpr int ROWS = Rows;
   spindle__item item;
   int32_t request; /* in state.requests */
+  int32_t kv_head;
   int32_t num_segments;
   const spindle__segment *segments;
   Step step;
@@ -102,8 +104,8 @@ SPINDLE__DEVICE bool take_item(const spindle__attention_params &p, Work<Rows> &w
     const spindle__prepared &r = p.state.requests[request];
     work.item = spindle__work_item(&p.schedule, &r.work, p.state.tiles, x - r.work.first_item);
     work.request = request;
-    const int32_t kv_head = work.item.h0 / p.schedule.group;
-    if (kv_head < p.kv_begin || kv_head >= p.kv_end) continue;
+    work.kv_head = work.item.h0 / p.schedule.group;
+    if (work.kv_head < p.kv_begin || work.kv_head >= p.kv_end) continue;
     find_segments(p, r, work.item, work.segments, work.num_segments);
     return true;
   }
@@ -207,6 +209,7 @@ SPINDLE__DEVICE void set_next_split(const spindle__attention_params &p, Work<Row
   set_part(work.cursor, split * r.work.split_size, next < r.request.key_hi ? (split + 1) * r.work.split_size : 0);
 }
 
+/* Before an item's first keys. */
 template <int Rows>
 SPINDLE__DEVICE void set_cursor(const spindle__attention_params &p, Work<Rows> &work) {
   const spindle__prepared &r = p.state.requests[work.request];
@@ -216,7 +219,8 @@ SPINDLE__DEVICE void set_cursor(const spindle__attention_params &p, Work<Rows> &
   c.later = false;
   c.by_index = w.num_splits == 1 || w.split_by_index;
   if (c.in_turn) {
-    set_next_split(p, work, r.request.key_lo);
+    set_part(c, r.request.key_lo - 1, r.request.key_lo); /* nothing, in front of the first split */
+    c.segment = work.num_segments;
   } else if (w.num_splits == 1) {
     set_part(c, -SPINDLE__FAR, SPINDLE__FAR);
   } else {
@@ -261,13 +265,17 @@ SPINDLE__DEVICE_CALLED void next_item(const spindle__attention_params &p, Work<R
 }
 
 template <int Rows>
-SPINDLE__DEVICE Step next_step(const spindle__attention_params &p, Work<Rows> &work) {
+SPINDLE__DEVICE_CALLED Step next_step(const spindle__attention_params &p, Work<Rows> &work) {
   Cursor &c = work.cursor;
-  if (work.step == Step::KEEP) c.later = true;
-  if (work.step != Step::ADD && next_keys(p, work)) return Step::WALK;
-  if (work.step == Step::WALK && c.in_turn) {
+  const Step last = work.step;
+  if (last == Step::KEEP) c.later = true;
+  while (last != Step::ADD) {
+    if (next_keys(p, work)) return Step::WALK;
+    if (!c.in_turn || c.from >= c.to) break;
     set_next_split(p, work, c.to);
+    if (last == Step::BEGIN) continue; /* so far there is nothing to keep */
     if (c.later) return Step::ADD;
+    break;
   }
   return c.in_turn && c.from < c.to ? Step::KEEP : Step::STORE;
 }
