@@ -225,6 +225,7 @@ bool any_findings();
 void need_arch(int first, int last, Site site, const char *what);
 const char *base_name(const char *path);
 void add_results(const Block &block, double seconds);
+void add_kernel(const void *kernel);
 
 // schedule.cpp
 void run_grid(const Launch &launch);

@@ -85,6 +85,9 @@ typedef struct emulator_work {
 } emulator_work;
 emulator_work emulator_work_done(void);
 
+/* The kernels that have run since the last emulator_forget, each once: their number and their addresses. */
+size_t emulator_kernels(const void *const **list);
+
 /* 1 in a program whose kernels are compiled to show every plain access (the check build). */
 int emulator_sees_plain_accesses(void);
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <algorithm>
 #include <cstdarg>
 #include <cstring>
 #include <deque>
@@ -23,6 +24,7 @@ static std::vector<emulator_finding> findings;
 static std::map<std::pair<int, SiteKey>, size_t> finding_at;
 static Counters counters;
 static emulator_work work;
+static std::vector<const void *> kernels;
 
 const char *base_name(const char *path) {
   const char *slash = path ? strrchr(path, '/') : nullptr;
@@ -95,6 +97,11 @@ static void add(emulator_counters &to, const emulator_counters &from) {
   to.bytes += from.bytes;
   to.wavefronts += from.wavefronts;
   to.ideal += from.ideal;
+}
+
+void add_kernel(const void *kernel) {
+  std::lock_guard<std::mutex> guard(lock);
+  if (std::find(kernels.begin(), kernels.end(), kernel) == kernels.end()) kernels.push_back(kernel);
 }
 
 void add_results(const Block &block, double seconds) {
@@ -203,6 +210,7 @@ void emulator_forget(void) {
   findings.clear();
   finding_at.clear();
   counters.clear();
+  kernels.clear();
   work = {};
 }
 
@@ -216,4 +224,8 @@ emulator_counters emulator_counters_of(const char *file, int line) {
 }
 
 emulator_work emulator_work_done(void) { return work; }
+size_t emulator_kernels(const void *const **list) {
+  *list = kernels.data();
+  return kernels.size();
+}
 int emulator_sees_plain_accesses(void) { return plain_accesses_seen; }

@@ -90,6 +90,7 @@ cudaError_t enqueue_launch(const void *kernel, dim3 grid, int threads, size_t sh
   const int on = stream_device(stream);
   return status(enqueue(stream, [=] {
     const Launch launch = {grid, threads, shared_bytes, on, model().arch, new_launch_id(), &body, options};
+    add_kernel(kernel);
     run_grid(launch);
   }));
 }

@@ -1,0 +1,119 @@
+/* Every row of instances.def is what some shape is served by, through the public API, and every shape that a plan accepts has a
+ * row. */
+#include <criterion/criterion.h>
+#include <emulator.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "support/halves.h"
+#include "support/methods.h"
+
+/* The def's words. */
+enum {
+  IS_bf16 = SPINDLE_BF16,
+  IS_f16 = SPINDLE_F16,
+  IS_RAW = SPINDLE_KEYS_RAW,
+  IS_ROTATED = SPINDLE_KEYS_ROTATED,
+  IS_PLAIN = 0,
+  IS_GENERAL = 1
+};
+
+typedef struct row {
+  const char *kernel;
+  int32_t dtype, head_dim, key_state, general;
+} row;
+static const row rows[] = {
+#define SPINDLE__PREFILL(kernel, T, D, keys, scores) {#kernel, IS_##T, D, IS_##keys, IS_##scores},
+#include "kernels/instances.def"
+};
+enum { NUM_ROWS = sizeof rows / sizeof *rows, MOST_KERNELS = 16 };
+
+typedef struct launched {
+  size_t count;
+  const void *kernel[MOST_KERNELS];
+} launched;
+
+static bool has(const launched *l, const void *kernel) {
+  for (size_t k = 0; k < l->count; k++)
+    if (l->kernel[k] == kernel) return true;
+  return false;
+}
+
+static launched run(test_random *r, const row *at, int32_t head_dim) {
+  static const float slopes[] = {0.1f, 0.2f};
+  test_setup setup = {.backend = SPINDLE_BACKEND_CUDA,
+                      .shape = {.q_dtype = at->dtype,
+                                .num_q_heads = 2,
+                                .head_dim_qk = head_dim,
+                                .key_state = at->key_state,
+                                .bias = at->general ? SPINDLE_BIAS_ALIBI : SPINDLE_BIAS_NONE},
+                      .args = {.bias_a = at->general ? slopes : NULL}};
+  test_request q = test_request_make(r, &setup.shape, test_rule(SPINDLE_ROPE_DEFAULT, head_dim), 40, 50, 1);
+  const void *const *list;
+  launched l;
+  char text[100];
+  snprintf(text, sizeof text, "%s: dtype %d, head dim %d of %d, keys %d, general %d", at->kernel, at->dtype, head_dim,
+           at->head_dim, at->key_state, at->general);
+  emulator_forget();
+  test_halves(text, &setup, &q, 1);
+  l.count = emulator_kernels(&list);
+  cr_assert_leq(l.count, MOST_KERNELS);
+  memcpy(l.kernel, list, l.count * sizeof *list);
+  test_request_free(&q);
+  return l;
+}
+
+/* A row's own kernel runs for its head dim and for the least that is padded to it, and for no other row. */
+Test(instances, every_row_is_reached) {
+  static launched exact[NUM_ROWS], padded[NUM_ROWS];
+  test_random r = test_random_start();
+  for (int32_t x = 0; x < NUM_ROWS; x++) {
+    int32_t below = 0;
+    if (strcmp(rows[x].kernel, "prefill_sm80") != 0) continue;
+    for (int32_t y = 0; y < NUM_ROWS; y++)
+      if (rows[y].head_dim < rows[x].head_dim && rows[y].head_dim > below) below = rows[y].head_dim;
+    exact[x] = run(&r, &rows[x], rows[x].head_dim);
+    padded[x] = run(&r, &rows[x], below + 2);
+  }
+  for (int32_t x = 0; x < NUM_ROWS; x++) {
+    int own = 0;
+    for (size_t k = 0; k < exact[x].count; k++) {
+      int others = 0;
+      for (int32_t y = 0; y < NUM_ROWS; y++) others += y != x && has(&exact[y], exact[x].kernel[k]);
+      own += !others && has(&padded[x], exact[x].kernel[k]);
+    }
+    cr_assert(own || !exact[x].count, "row %d (dtype %d, head dim %d, keys %d, general %d) has no kernel of its own", x,
+              rows[x].dtype, rows[x].head_dim, rows[x].key_state, rows[x].general);
+  }
+}
+
+static bool has_row(const spindle_shape *s) {
+  for (int32_t x = 0; x < NUM_ROWS; x++)
+    if (rows[x].dtype == s->q_dtype && s->kv_dtype == s->q_dtype && rows[x].key_state == s->key_state &&
+        rows[x].head_dim >= s->head_dim_qk && rows[x].head_dim >= s->head_dim_v)
+      return true;
+  return false;
+}
+
+/* Others are refused as unsupported, when the plan is made. */
+Test(instances, plans_are_accepted_where_there_is_a_row) {
+  test_random r = test_random_start();
+  spindle_context_options options = {.struct_size = sizeof options, .backend = SPINDLE_BACKEND_CUDA};
+  spindle_plan_options bounds = {.struct_size = sizeof bounds, .max_requests = 1, .max_q_rows = 1, .max_kv_len = 1};
+  spindle_context *context;
+  test_ok(spindle_context_create(&context, &options));
+  for (int32_t round = 0; round < 400; round++) {
+    spindle_plan *plan = NULL;
+    spindle_shape s = test_shape((spindle_shape){.q_dtype = (int32_t)test_random_int(&r, SPINDLE_F32, SPINDLE_BF16),
+                                                 .num_q_heads = 1,
+                                                 .head_dim_qk = (int32_t)test_random_log(&r, 1, 512),
+                                                 .head_dim_v = (int32_t)test_random_log(&r, 1, 512),
+                                                 .key_state = (int32_t)test_random_int(&r, 0, 1)});
+    if (test_random_once_in(&r, 4)) s.kv_dtype = (int32_t)test_random_int(&r, SPINDLE_F32, SPINDLE_F8E4M3);
+    spindle_status status = spindle_plan_create(&plan, context, &s, &bounds);
+    cr_assert_eq(status, has_row(&s) ? SPINDLE_OK : SPINDLE_UNSUPPORTED, "dtypes %d and %d, head dims %d and %d: %s", s.q_dtype,
+                 s.kv_dtype, s.head_dim_qk, s.head_dim_v, spindle_status_name(status));
+    spindle_plan_destroy(plan);
+  }
+  spindle_context_destroy(context);
+}
