@@ -1,0 +1,21 @@
+/* The prefill kernels of instances.def whose Q, K and V are bf16. */
+#include "prefill.cuh"
+#include "prefill_sm80.cuh"
+
+namespace spindle {
+namespace {
+
+const PrefillInstance instances[] = {
+#define SPINDLE__PREFILL_bf16(...) SPINDLE__PREFILL_INSTANCE(__VA_ARGS__)
+#define SPINDLE__PREFILL_f16(...)
+#define SPINDLE__PREFILL(kernel, T, ...) SPINDLE__PREFILL_##T(kernel, T, __VA_ARGS__)
+#include "instances.def"
+};
+
+}  // namespace
+
+const PrefillInstance *find_prefill_bf16(const spindle_shape &shape, Scores scores) {
+  return find_instance(instances, shape, scores);
+}
+
+}  // namespace spindle
