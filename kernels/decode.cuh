@@ -17,7 +17,7 @@
  * 128), and 35 KB a warp: as many warps as fit, up to 8, so the block size is the launch's.
  *
  * Protocol of a warp, per tile: [K(x), V(x) under way, V later] wait for K; sync_warp -> [rotate; sync_warp] -> scores; sync_warp
- * (K is free) -> columns and copies of the warp's next K -> softmax -> wait for V; sync_warp -> O += P V; sync_warp (V is free)
+ * (K is free) -> columns and copies of the warp's next K -> softmax -> wait for V; sync_warp -> O += P V (V is free)
  * -> copies of the next V. Groups are committed in this order, empty ones too, so one pending group is always the later one.
  * Blocks meet at steps (work.cuh) and when sums are merged.
  *
@@ -202,8 +202,7 @@ struct Decode {
       weigh(s, weights, keys, columns_of(p, smem.work, keys));
       prim::cp_async_wait<1>();
       prim::sync_warp();
-      multiply_values(weights);
-      prim::sync_warp();
+      multiply_values(weights); /* its last mma.sync is after all lanes' reads of V */
       if (x + warps < tiles) copy_v(next);
       prim::cp_async_commit();
     }
