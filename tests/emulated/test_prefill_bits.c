@@ -26,7 +26,7 @@ static void check_same(test_layer *l, const test_setup *other, const test_reques
 /* Rotated in the loop, before it, or as the plan thinks best. */
 Test(prefill_bits, schedules) {
   test_random r = test_random_start();
-  for (int32_t round = 0; round < 30; round++) {
+  for (int32_t round = 0; round < (emulator_catches_faults() ? 30 : 6); round++) {
     test_layer l;
     test_layer_draw(&r, &l);
     test_request q = test_layer_request(&r, &l, any_method(&r, &l));
@@ -58,7 +58,7 @@ Test(prefill_bits, auto_schedule_of_many_rows) {
 /* Two runs alike but for the emulator's options. */
 static void check_options(const emulator_options *options) {
   test_random r = test_random_start();
-  for (int32_t round = 0; round < 5; round++) {
+  for (int32_t round = 0; round < (emulator_catches_faults() ? 5 : 2); round++) {
     test_layer l;
     test_layer_draw(&r, &l);
     l.setup.random = NULL;

@@ -1,5 +1,6 @@
 /* The shapes that FlashAttention tests, at every head dim and type that a kernel is compiled for and some between them. */
 #include <criterion/criterion.h>
+#include <emulator.h>
 #include <stdio.h>
 
 #include "support/halves.h"
@@ -36,12 +37,14 @@ static void check(test_random *r, int32_t shape_number, int32_t dim_number, int3
   test_request_free(&q);
 }
 
-/* Every length once with each mask; the head dims in turn, from a random one on. */
+/* Every length once with each mask; the head dims in turn, from a random one on. AddressSanitizer, ten times slower, sees the
+ * shorter ones. */
 static void sweep(bool causal) {
   test_random r = test_random_start();
   int32_t first = (int32_t)test_random_int(&r, 0, COUNT(dims) - 1);
   for (int32_t s = 0; s < COUNT(lengths); s++)
-    check(&r, s, (first + s) % COUNT(dims), s % 2 == causal ? SPINDLE_F16 : SPINDLE_BF16, causal);
+    if (emulator_catches_faults() || lengths[s][0] * lengths[s][1] < 100000)
+      check(&r, s, (first + s) % COUNT(dims), s % 2 == causal ? SPINDLE_F16 : SPINDLE_BF16, causal);
 }
 
 Test(prefill_shapes, causal) { sweep(true); }
