@@ -9,8 +9,10 @@
  * at the 2560 FLOP/clk that an SM of Hopper reaches with it; shared memory 4 warps x (16 KB K + 16 KB V + 8 KB Q) = 1280 clk; K
  * and V from L2 32 KB. So the tensor cores are the floor, and two blocks an SM cover each other's waits.
  *
- * Registers (D = 128): O 128, S 64 (P takes its place), Q and K fragments 24, row state 12: 255 are there, no spills.
- * Shared memory (PrefillSmem): Q, one K tile, one V tile: 64 KiB at D = 128, and 14 KiB of rows, columns and the segment.
+ * Registers (D = 128): O 128, S 64 (P takes its place), Q and K fragments up to 46 (STEPS), row state 8: 255 are there, no spills
+ * (tests/budgets). All that happens between segments would not fit beside O: there O lies in the tiles' shared memory.
+ * Shared memory (PrefillSmem): Q, one K tile, one V tile, together as large as O in float: 64 KiB at D = 128, and 11 KiB of rows,
+ * columns and the segment. Storing and loading O: 2 x 64 KB a segment, 1000 clk at 128 B/clk.
  *
  * Positions. Q is copied as it is and rotated in place at a segment's start. Keys of a raw cache are pre-rotated (read from
  * scratch like rotated ones) or rotated in place once their tile has landed, one rotation a block, not a warp. Both use
@@ -20,7 +22,9 @@
  *
  * Protocol, per tile x: [copies of K(x) in flight] wait; sync_block A (K(x) landed; V(x-1) and columns x-1 are free) -> copies of
  * V(x); columns of x+1 -> [rotate K(x); sync_block] -> scores -> wait; sync_block B (V(x) landed, K(x) is free, columns x+1 are
- * written) -> copies of K(x+1) -> softmax, O += P V. A step begins with a sync_block: all are done with the one before.
+ * written) -> copies of K(x+1) -> softmax, O += P V. A step begins with a sync_block: all are done with the one before. Around
+ * a segment: sync_block (all are done with the tiles) -> O to shared memory -> steps, each thread its own warp's rows -> O to
+ * registers -> sync_block (the tiles are free) -> copies of Q and K(0).
  *
  * Numerics. Products in float from 16-bit operands; weights rounded to T for the second product, their sum not; exponentials by
  * ex2.approx. A^2 of the rule is in Q, which is rounded once, after its rotation. Rows that see nothing: O = 0, LSE = -inf. */
@@ -51,6 +55,7 @@ struct PrefillTile {
 template <int D>
 struct PrefillSmem {
   using Shape = PrefillTile<D>;
+  static_assert(Shape::ROWS == 2 * Shape::KEYS, "O in float is as large as the tiles");
   struct Tiles {
     unsigned char q[Shape::ROWS * 2 * D], k[Shape::KEYS * 2 * D], v[Shape::KEYS * 2 * D];
   };

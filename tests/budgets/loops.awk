@@ -1,0 +1,30 @@
+# nvdisasm -c: of every kernel the smallest loop around most HMMAs. kernel, instructions, HMMA, LDSM, LDGSTS, MUFU.EX2, BAR
+function finish(  b, best, most) {
+  most = 0
+  best = 0
+  for (b = 1; b <= branches; b++) {
+    if (!(target[b] in at) || at[target[b]] > from[b]) continue
+    h = hmma[from[b]] - hmma[at[target[b]]]
+    if (h > most || (h == most && h && from[b] - at[target[b]] < from[best] - at[target[best]])) { most = h; best = b }
+  }
+  if (best) {
+    a = at[target[best]]
+    z = from[best]
+    printf "%s %d %d %d %d %d %d\n", kernel, z - a, hmma[z] - hmma[a], ldsm[z] - ldsm[a],
+           ldgsts[z] - ldgsts[a], ex2[z] - ex2[a], bar[z] - bar[a]
+  }
+  n = branches = 0
+  split("", at)
+}
+/^\.text\./ { if (kernel) finish(); kernel = $1; sub(/^\.text\./, "", kernel); sub(/:.*/, "", kernel); next }
+/^\.L_x?_?[0-9]+:/ { label = $1; sub(/:.*/, "", label); at[label] = n }
+/^ +\/\*[0-9a-f]+\*\// {
+  n++
+  hmma[n] = hmma[n - 1] + / HMMA/
+  ldsm[n] = ldsm[n - 1] + / LDSM/
+  ldgsts[n] = ldgsts[n - 1] + / LDGSTS/
+  ex2[n] = ex2[n - 1] + /MUFU\.EX2/
+  bar[n] = bar[n - 1] + / BAR\./
+  if (/ BRA / && match($0, /\.L_x?_?[0-9]+/)) { branches++; from[branches] = n; target[branches] = substr($0, RSTART, RLENGTH) }
+}
+END { if (kernel) finish() }
