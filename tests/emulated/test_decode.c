@@ -1,5 +1,6 @@
 /* Few query rows over many keys: at most 16 packed rows a KV head, so the decode kernel. */
 #include <criterion/criterion.h>
+#include <emulator.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -14,6 +15,9 @@ static spindle_position any_method(test_random *r, int32_t rotary_dim) {
   return p;
 }
 
+/* The check build and AddressSanitizer. */
+static bool is_slow(void) { return emulator_sees_plain_accesses() || !emulator_catches_faults(); }
+
 #define COUNT(list) ((int)(sizeof list / sizeof *list))
 
 static const spindle_shape shape = {.q_dtype = SPINDLE_BF16, .num_q_heads = 8, .num_kv_heads = 2, .head_dim_qk = 64};
@@ -26,6 +30,7 @@ Test(decode, shapes) {
   static const int32_t dims[][2] = {{64, 64}, {96, 96}, {128, 128}, {256, 256}, {80, 80}, {192, 128}, {20, 20}, {128, 61}};
   int32_t first = (int32_t)test_random_int(&r, 0, COUNT(dims) - 1);
   for (int s = 0; s < COUNT(lengths); s++) {
+    if (is_slow() && lengths[s][1] > 4000) continue;
     const int32_t *n = lengths[s], *d = dims[(first + s) % COUNT(dims)], group = 16 / n[0] < 7 ? 16 / n[0] : 7;
     test_setup setup = {.backend = SPINDLE_BACKEND_CUDA,
                         .shape = {.q_dtype = s % 2 ? SPINDLE_F16 : SPINDLE_BF16,
@@ -51,7 +56,7 @@ Test(decode, shapes) {
 /* Every kind of method, mask, bias, row scale, layout and storage, a few rows at a time. */
 Test(decode, methods) {
   test_random r = test_random_start();
-  for (int round = 0; round < 60; round++) {
+  for (int round = 0; round < (is_slow() ? 15 : 60); round++) {
     test_layer l;
     test_layer_draw(&r, &l);
     int32_t group = l.setup.shape.num_q_heads / l.setup.shape.num_kv_heads;
@@ -80,7 +85,7 @@ Test(decode, unequal_lengths) {
 Test(decode, fixed_splits) {
   test_random r = test_random_start();
   static const int32_t splits[] = {64, 100, 17, 512};
-  for (int round = 0; round < 12; round++) {
+  for (int round = 0; round < (is_slow() ? 4 : 12); round++) {
     test_setup setup = {.backend = SPINDLE_BACKEND_CUDA, .shape = shape, .split_keys = splits[round % 4]};
     test_request requests[4], alone;
     for (int q = 0; q < 4; q++)
@@ -98,6 +103,7 @@ Test(decode, fixed_splits) {
 
 /* Splits that find no room in scratch are walked by one block in turn: the same bits. Twice the heads is too much room. */
 Test(decode, splits_apart_or_in_turn) {
+  if (is_slow()) return; /* 4000 parts */
   test_random r = test_random_start();
   spindle_shape wide = {.q_dtype = SPINDLE_BF16, .num_q_heads = 96, .num_kv_heads = 6, .head_dim_qk = 64}, narrow = wide;
   narrow.num_q_heads /= 2;
