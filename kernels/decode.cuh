@@ -313,14 +313,6 @@ struct Decode {
     }
   }
 
-  /* All threads: what to do next, once all are done with what was before. */
-  SPINDLE__DEVICE Step decide() {
-    prim::sync_block();
-    if (prim::thread_index() == 0) smem.work.step = next_step(p, smem.work);
-    prim::sync_block();
-    return smem.work.step;
-  }
-
   SPINDLE__DEVICE void run() {
     for (;;) {
       prim::sync_block();
@@ -331,7 +323,7 @@ struct Decode {
       clear();
       clear_sums(smem.whole);
       for (;;) {
-        const Step step = decide();
+        const Step step = decide(p, smem.work);
         if (step == Step::WALK) {
           walk_segment();
           continue;

@@ -282,14 +282,6 @@ struct Prefill {
 
   /* ---- Items ---- */
 
-  /* All threads: what to do next, once all are done with what was before. */
-  SPINDLE__DEVICE Step decide() {
-    prim::sync_block();
-    if (prim::thread_index() == 0) smem.work.step = next_step(p, smem.work);
-    prim::sync_block();
-    return smem.work.step;
-  }
-
   SPINDLE__DEVICE void run() {
     for (;;) {
       prim::sync_block();
@@ -300,7 +292,7 @@ struct Prefill {
       const Output<T, D, 16 * M, Work<Shape::ROWS>> output(p, smem.work, smem.o, smem.sums);
       bool empty = true; /* no sums yet */
       for (;;) {
-        const Step step = decide();
+        const Step step = decide(p, smem.work);
         if (step == Step::WALK) {
           walk_segment(empty);
           empty = false;

@@ -280,6 +280,15 @@ SPINDLE__DEVICE_CALLED Step next_step(const spindle__attention_params &p, Work<R
   return c.in_turn && c.from < c.to ? Step::KEEP : Step::STORE;
 }
 
+/* All threads: what to do next, once all are done with what was before. */
+template <int Rows>
+SPINDLE__DEVICE Step decide(const spindle__attention_params &p, Work<Rows> &work) {
+  prim::sync_block();
+  if (prim::thread_index() == 0) work.step = next_step(p, work);
+  prim::sync_block();
+  return work.step;
+}
+
 /* ---- Rows in a segment ---- */
 
 /* All threads, when a segment is set: each row's group and position. */

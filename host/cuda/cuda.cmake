@@ -59,7 +59,7 @@ if(arch MATCHES "^[0-9]+$" AND NOT SPINDLE_CUDA_ARCHITECTURES STREQUAL native)
   list(APPEND gencode -gencode arch=compute_${arch},code=compute_${arch})
 endif()
 # Launchers are C in spirit: without these flags the library would need C++'s runtime.
-set(flags -std=c++17 -O3 -Xcompiler=-fPIC,-fvisibility=hidden,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics)
+set(flags -std=c++17 -O3 -Xfatbin=-compress-all -Xcompiler=-fPIC,-fvisibility=hidden,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics)
 if(CUDAToolkit_VERSION VERSION_GREATER_EQUAL 12.4)
   list(APPEND flags -split-compile=0) # one file has all instances of prefill: they are optimised side by side
 endif()
