@@ -48,6 +48,23 @@ Test(prefill_rows, that_see_nothing) {
   }
 }
 
+/* Chunks so long that whole tiles of keys lie in one, and tiles of rows in two: then some rows see all of a tile, the others
+ * none. */
+Test(prefill_rows, of_two_chunks) {
+  test_random r = test_random_start();
+  for (int32_t k = 0; k < 3; k++) {
+    test_setup setup = {.backend = SPINDLE_BACKEND_CUDA, .shape = shape_of(2, 1)};
+    spindle_position p = test_rule(SPINDLE_ROPE_DEFAULT, 64);
+    p.remap = k ? SPINDLE_REMAP_DCA : SPINDLE_REMAP_NONE;
+    p.remap_chunk = k ? 170 : 0;
+    p.remap_local = k ? 20 : 0;
+    p.chunk = k < 2 ? 150 : 0;
+    test_request q = test_request_make(&r, &setup.shape, p, 200, 340, 1);
+    test_halves(test_method_name(&p), &setup, &q, 1);
+    test_request_free(&q);
+  }
+}
+
 /* SSMax: s ln m + b, by head 0, below 0, above, and of changing sign. */
 Test(prefill_rows, scales_of_any_sign) {
   test_random r = test_random_start();

@@ -64,7 +64,8 @@ static void draw_row_scale(test_random *r, spindle_position *p) {
 
 /* Rows at the end of their keys, or some way behind. */
 test_request test_layer_request(test_random *r, const test_layer *l, spindle_position p) {
-  int32_t keys = (int32_t)test_random_log(r, 1, 320), rows = (int32_t)test_random_log(r, 1, keys < 140 ? keys : 140);
+  int32_t keys = (int32_t)(test_random_once_in(r, 3) ? test_random_log(r, 1, 320) : test_random_int(r, 100, 320));
+  int32_t rows = (int32_t)test_random_log(r, 1, keys < 140 ? keys : 140);
   if (p.s2_wrap) keys = S2_GROUP * (int32_t)test_random_int(r, 4, 7);
   draw_row_scale(r, &p);
   test_request q = test_request_make(r, &l->setup.shape, p, rows, keys, 1);
