@@ -77,8 +77,8 @@ static void check_o(const char *what, const test_request *got, const test_reques
   double r = test_unit_roundoff(s->o_dtype), squares = 0;
   int64_t count = (int64_t)got->q_len * s->num_q_heads * s->head_dim_v;
   for (int64_t x = 0; x < count; x++) {
-    double off = fmax(0, fabs((double)got->o[x] - want->o[x]) - r * fabs((double)want->o[x]));
-    squares += off * off;
+    double off = fabs((double)got->o[x] - want->o[x]) - r * fabs((double)want->o[x]);
+    squares += off > 0 ? off * off : 0;
     cr_assert(off <= bound, "%s: row %d, head %d, channel %d of O is %.9g, not %.9g: off by %.3g > %.3g", what,
               (int)(x / s->head_dim_v / s->num_q_heads), (int)(x / s->head_dim_v % s->num_q_heads), (int)(x % s->head_dim_v),
               (double)got->o[x], (double)want->o[x], off, bound);
