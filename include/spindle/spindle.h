@@ -303,7 +303,8 @@ typedef struct spindle_plan_options {
   int32_t page_size;      /* 0 = dense; else keys a page, 1..65535 */
   int64_t max_kv_len;     /* required: keys of one request, 1..2^31-1 */
   int32_t split_keys;     /* 0: as fits the machine. Else the keys of a request are split at the multiples of this index, and its
-                             output bits depend on nothing but the request */
+                             output bits depend on nothing but the request (on cuda: and on which keys lie in which entry, with
+                             page_index or page_span) */
   int32_t schedule;       /* SPINDLE_SCHEDULE_* */
   int32_t partial;        /* O and LSE leave sink_logits out: for shards that spindle_combine merges, which adds them once */
   uint32_t remap_set;     /* bit k: SPINDLE_REMAP k may occur in a prepare; 0 = any. A leaner schedule where it says less */
