@@ -342,7 +342,7 @@ struct Decode {
 };
 
 template <class T, int D, Keys K, Scores S>
-__global__ void __launch_bounds__(32 * DECODE_MOST_WARPS) decode(const __grid_constant__ spindle__attention_params params) {
+__global__ void __launch_bounds__(32 * DECODE_MOST_WARPS, 1) decode(const __grid_constant__ spindle__attention_params params) {
   Decode<T, D, K, S> kernel(params);
   kernel.run();
 }
