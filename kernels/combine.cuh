@@ -13,9 +13,7 @@
 #ifndef SPINDLE_KERNELS_COMBINE_CUH
 #define SPINDLE_KERNELS_COMBINE_CUH
 
-#include "launch.h"
-#include "merge.cuh"
-#include "rows.cuh"
+#include "output.cuh"
 
 namespace spindle {
 
@@ -133,21 +131,14 @@ __global__ void __launch_bounds__(COMBINE_THREADS, COMBINE_BLOCKS) combine_scale
 }
 
 SPINDLE__DEVICE void merge_row_splits(const spindle__attention_params &p, const spindle__prepared &r, int row, int head) {
-  const spindle_attention_args &a = p.args;
-  const int64_t at = (int64_t)r.request.q_begin + row;
-  if (at >= a.q_rows) return;
-  const SplitParts parts = {p, r.work.first_partial + ((int64_t)row * p.shape.num_q_heads + head) * r.work.num_splits,
-                            r.work.num_splits};
-  const float sink = a.sink_logits && p.with_sinks ? a.sink_logits[head] : -INFINITY;
-  float lse = -INFINITY;
+  if (r.request.q_begin + (int64_t)row >= p.args.q_rows) return;
+  const SplitParts parts = {p, partial_row(p, r, 0, row, head), r.work.num_splits};
   for (int first = 0; first < p.shape.head_dim_v; first += 128) {
     const int channel = first + 4 * prim::lane();
     Sums sums = merge_parts<true>(parts, channel, p.shape.head_dim_v);
-    scale4(sums.o, finish(sums.m, sums.l, sink, lse));
-    put_some(AnyRow{a.o.data, r.number * a.o.batch + at * a.o.row + head * a.o.head, p.shape.o_dtype, 1.0f}, channel,
-             p.shape.head_dim_v, sums.o);
+    scale4(sums.o, finish_row(p, r, row, head, sums.m, sums.l, first + prim::lane() == 0));
+    put_some(AnyRow{p.args.o.data, output_row(p, r, row, head), p.shape.o_dtype, 1.0f}, channel, p.shape.head_dim_v, sums.o);
   }
-  if (a.lse.data && prim::lane() == 0) a.lse.data[r.number * a.lse.batch + at * a.lse.row + head * a.lse.head] = lse;
 }
 
 /* Requests are looked through 32 at a time, a lane each, for those that were split. Their rows go to the warps in turn. */

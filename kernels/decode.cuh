@@ -284,7 +284,6 @@ struct Decode {
 
   /* Rows of the item, a warp each: partial results of a split, or O and LSE. */
   SPINDLE__DEVICE void store(const DecodeSums<D> &sums) {
-    const spindle_attention_args &a = p.args;
     const spindle__prepared &r = request();
     const int warps = prim::block_threads() / 32;
     SPINDLE__NO_UNROLL
@@ -292,23 +291,18 @@ struct Decode {
       const int row = smem.work.row[at], head = smem.work.head[at];
       if (row < 0) continue;
       if (r.work.num_splits > 1) {
-        const int64_t partial =
-            r.work.first_partial + ((int64_t)row * p.shape.num_q_heads + head) * r.work.num_splits + smem.work.item.split;
+        const int64_t partial = partial_row(p, r, smem.work.item.split, row, head);
         if (prim::lane() == 0) prim::st_global((float2 *)p.partial_ml + partial, make_float2(sums.maximum[at], sums.sum[at]));
         for (int c = prim::lane(); c < D; c += 32) p.partial_o[partial * p.o_stride + c] = sums.o[at][c];
         continue;
       }
-      const float sink = a.sink_logits && p.with_sinks ? a.sink_logits[head] : -INFINITY;
-      float lse;
-      const float factor = finish(sums.maximum[at], sums.sum[at], sink, lse);
-      if (a.lse.data && prim::lane() == 0)
-        a.lse.data[r.number * a.lse.batch + (int64_t)(r.request.q_begin + row) * a.lse.row + head * a.lse.head] = lse;
+      const float factor = finish_row(p, r, row, head, sums.maximum[at], sums.sum[at], prim::lane() == 0);
       for (int c = prim::lane(); c < p.shape.head_dim_v; c += 32) {
         const int64_t to = output_row(p, r, row, head);
         if (p.shape.o_dtype == SPINDLE_F32)
-          GlobalRow<float>::of(a.o.data, to).put(c, sums.o[at][c] * factor);
+          GlobalRow<float>::of(p.args.o.data, to).put(c, sums.o[at][c] * factor);
         else
-          GlobalRow<T>::of(a.o.data, to).put(c, sums.o[at][c] * factor);
+          GlobalRow<T>::of(p.args.o.data, to).put(c, sums.o[at][c] * factor);
       }
     }
   }

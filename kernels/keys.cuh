@@ -62,12 +62,13 @@ SPINDLE__DEVICE void find_keys(const spindle__attention_params &p, const Work<Ro
   if (prim::lane() == 0) keys.valid[column / 32] = mask;
 }
 
-/* Starts copying the rows of K or V into a tile. Columns without a key become 0: 0 x NaN would reach the output. */
+/* Starts copying the rows of K or V into a tile. Columns without a key become 0: 0 x NaN would reach the output. One row after
+ * the other: accumulators are in registers meanwhile, and there are none for the addresses of several rows. */
 template <int D, int Keys, int Threads>
 SPINDLE__DEVICE void copy_keys(uint32_t tile, const unsigned char *const (&rows)[Keys], const uint32_t (&valid)[2], int channels,
                                int thread = prim::thread_index()) {
-  SPINDLE__NO_UNROLL /* scores are in registers meanwhile: there are none for the addresses of several rows */
-      for (int i = thread; i < Keys * Tile<D>::CHUNKS; i += Threads) {
+  SPINDLE__NO_UNROLL
+  for (int i = thread; i < Keys * Tile<D>::CHUNKS; i += Threads) {
     const int row = i / Tile<D>::CHUNKS, chunk = i % Tile<D>::CHUNKS;
     const int bytes = valid[row / 32] >> row % 32 & 1 ? chunk_bytes(channels, chunk) : 0;
     prim::cp_async<16>(tile + Tile<D>::chunk(row, chunk), rows[row] + (bytes ? 16 * chunk : 0), bytes);

@@ -36,6 +36,23 @@ SPINDLE__DEVICE int64_t output_row(const spindle__attention_params &p, const spi
   return r.number * p.args.o.batch + (int64_t)(r.request.q_begin + row) * p.args.o.row + head * p.args.o.head;
 }
 
+/* Row of partial results. */
+SPINDLE__DEVICE int64_t partial_row(const spindle__attention_params &p, const spindle__prepared &r, int split, int row,
+                                    int head) {
+  return r.work.first_partial + ((int64_t)row * p.shape.num_q_heads + head) * r.work.num_splits + split;
+}
+
+/* What O of a row with these sums is to be multiplied by. One lane stores the row's LSE. */
+SPINDLE__DEVICE float finish_row(const spindle__attention_params &p, const spindle__prepared &r, int row, int head, float maximum,
+                                 float sum, bool stores) {
+  const spindle_attention_args &a = p.args;
+  float lse;
+  const float factor = finish(maximum, sum, a.sink_logits && p.with_sinks ? a.sink_logits[head] : -INFINITY, lse);
+  if (stores && a.lse.data)
+    a.lse.data[r.number * a.lse.batch + (int64_t)(r.request.q_begin + row) * a.lse.row + head * a.lse.head] = lse;
+  return factor;
+}
+
 /* Of the WarpRows rows that a warp has of an item. Every lane of the warp calls, no call needs a barrier around it. */
 template <class T, int D, int WarpRows, class Work>
 struct Output {
@@ -63,27 +80,15 @@ struct Output {
 
   /* ---- Rows of O ---- */
 
-  SPINDLE__DEVICE int64_t partial_row(const spindle__prepared &r, int row, int head) const {
-    return r.work.first_partial + ((int64_t)row * p.shape.num_q_heads + head) * r.work.num_splits + work.item.split;
-  }
-
   /* A lane a row: LSE, and in place of the maximum what O is to be multiplied by; or a partial maximum and sum. */
   SPINDLE__DEVICE void finish_sums(const spindle__prepared &r) const {
-    const spindle_attention_args &a = p.args;
     const int at = first_row() + prim::lane(), row = prim::lane() < WarpRows ? work.row[at] : -1;
     if (row >= 0) {
       const float2 sum = sums[at];
       const int head = work.head[at];
-      float factor = 1.0f, lse;
-      if (r.work.num_splits > 1) {
-        prim::st_global((float2 *)p.partial_ml + partial_row(r, row, head), sum);
-      } else {
-        const float sink = a.sink_logits && p.with_sinks ? a.sink_logits[head] : -INFINITY;
-        factor = finish(sum.x, sum.y, sink, lse);
-        if (a.lse.data)
-          a.lse.data[r.number * a.lse.batch + (int64_t)(r.request.q_begin + row) * a.lse.row + head * a.lse.head] = lse;
-      }
-      sums[at].x = factor;
+      const bool split = r.work.num_splits > 1;
+      if (split) prim::st_global((float2 *)p.partial_ml + partial_row(p, r, work.item.split, row, head), sum);
+      sums[at].x = split ? 1.0f : finish_row(p, r, row, head, sum.x, sum.y, true);
     }
     prim::sync_warp();
   }
@@ -99,7 +104,7 @@ struct Output {
       from.get4(channel, x);
       SPINDLE__UNROLL
       for (int k = 0; k < 4; ++k) x[k] *= sums[from.row].x;
-      const Row to = split ? Row::of(p.partial_o, partial_row(r, row, head) * p.o_stride)
+      const Row to = split ? Row::of(p.partial_o, partial_row(p, r, work.item.split, row, head) * p.o_stride)
                            : Row::of(p.args.o.data, output_row(p, r, row, head));
       put_some(to, channel, channels, x);
     }

@@ -10,7 +10,6 @@
 namespace spindle {
 
 constexpr double LOG2_E = 1.4426950408889634;
-constexpr float LN_2 = 0.6931471805599453f;
 
 /* What a block does next. One thread decides, all do it. */
 enum class Step : int32_t {
@@ -51,13 +50,12 @@ struct Work {
   uint32_t signs[(Rows + 31) / 32]; /* rows whose sign is not 1 */
   float bias_a[Rows], bias_p[Rows];
 
-  const spindle__segment
-      *segment; /* the one at work: its keys with indices in [j0, j1), all or those of a split or of a decay block */
-  int64_t j0, j1;
-  int64_t slot0, slot1;       /* its slots */
-  int64_t full_from, full_to; /* keys with indices in [full_from, full_to] are seen by all rows of the item */
-  int64_t centre;             /* xPos */
-  int16_t group[Rows];        /* of the segment, -1: none. No bytes: the emulator tells writers of halfwords apart */
+  const spindle__segment *segment; /* the one at work, */
+  int64_t j0, j1;                  /* its keys with indices in [j0, j1): all, or those of a split or of a decay block */
+  int64_t slot0, slot1;            /* its slots */
+  int64_t full_from, full_to;      /* keys with indices in [full_from, full_to] are seen by all rows of the item */
+  int64_t centre;                  /* xPos */
+  int16_t group[Rows];             /* of the segment, -1: none. No bytes: the emulator tells writers of halfwords apart */
   int64_t position[Rows];
   float distance[Rows];                /* xPos: from the centre */
   float rates[SPINDLE__MAX_PAIRS / 2]; /* xPos: log2 of what a pair of the query grows by per token; head dims up to 256 */
