@@ -156,16 +156,16 @@ struct Decode {
   /* ---- A segment ---- */
 
   SPINDLE__DEVICE void copy_k(const KeyTile<KEYS> &keys) {
-    copy_keys<D, KEYS, 32>(prim::shared_address(warp().k), keys.k, keys.valid, p.shape.head_dim_qk, prim::lane());
+    copy_keys<Tile<D>, KEYS, 32>(prim::shared_address(warp().k), keys.k, keys.valid, p.shape.head_dim_qk, prim::lane());
   }
   SPINDLE__DEVICE void copy_v(const KeyTile<KEYS> &keys) {
-    copy_keys<D, KEYS, 32>(prim::shared_address(warp().v), keys.v, keys.valid, p.shape.head_dim_v, prim::lane());
+    copy_keys<Tile<D>, KEYS, 32>(prim::shared_address(warp().v), keys.v, keys.valid, p.shape.head_dim_v, prim::lane());
   }
 
   SPINDLE__DEVICE void rotate_tile_of_warp(const KeyTile<KEYS> &keys) {
-    rotate_tile<T, D, 8>(prim::shared_address(warp().k), KEYS, rotary_of(p.shape),
-                         rotation_of(p, smem.work, smem.work.segment->k_map.scaled, 1.0f), keys.position, keys.distance,
-                         prim::lane(), 32);
+    rotate_tile<T, Tile<D>, 8>(prim::shared_address(warp().k), KEYS, rotary_of(p.shape),
+                               rotation_of(p, smem.work, smem.work.segment->k_map.scaled, 1.0f), keys.position, keys.distance,
+                               prim::lane(), 32);
   }
 
   /* This warp's tiles of the segment at work. */
@@ -213,11 +213,11 @@ struct Decode {
     const KeySource source = key_source(request(), smem.work.segment->k_map, K == Keys::RAW);
     const uint32_t q = prim::shared_address(smem.q);
     place_rows(p, smem.work);
-    copy_queries<D>(p, smem.work, q);
+    copy_queries<Tile<D>>(p, smem.work, q);
     prim::cp_async_commit();
     prim::cp_async_wait_all();
     prim::sync_block();
-    rotate_queries<T, D, 1>(p, smem.work, q, K == Keys::RAW);
+    rotate_queries<T, Tile<D>, 1, DECODE_ROWS>(p, smem.work, q, K == Keys::RAW);
     prim::sync_block();
     walk_tiles(source);
   }

@@ -13,12 +13,12 @@ enum class Keys { ROTATED, RAW };
 /* In shared memory: slots slot0 + x Keys ... of the segment at work. */
 template <int Keys>
 struct KeyTile {
-  static_assert(Keys == 32 || Keys == 64, "a bit each in `valid`");
+  static_assert(Keys % 32 == 0, "a bit each in `valid`");
   const unsigned char *k[Keys], *v[Keys]; /* rows, inside the tensors even where there is no key */
   int64_t index[Keys];                    /* of valid columns; they ascend */
   int64_t position[Keys];
   float distance[Keys]; /* xPos: negative, keys grow where queries shrink */
-  uint32_t valid[2];
+  uint32_t valid[(Keys + 63) / 64 * 2];
 };
 
 /* Row of slot u of a request's pre-rotated keys. */
@@ -64,14 +64,14 @@ SPINDLE__DEVICE void find_keys(const spindle__attention_params &p, const Work<Ro
 
 /* Starts copying the rows of K or V into a tile. Columns without a key become 0: 0 x NaN would reach the output. One row after
  * the other: accumulators are in registers meanwhile, and there are none for the addresses of several rows. */
-template <int D, int Keys, int Threads>
-SPINDLE__DEVICE void copy_keys(uint32_t tile, const unsigned char *const (&rows)[Keys], const uint32_t (&valid)[2], int channels,
-                               int thread = prim::thread_index()) {
+template <class Layout, int Keys, int Threads>
+SPINDLE__DEVICE void copy_keys(uint32_t tile, const unsigned char *const (&rows)[Keys],
+                               const uint32_t (&valid)[(Keys + 63) / 64 * 2], int channels, int thread = prim::thread_index()) {
   SPINDLE__NO_UNROLL
-  for (int i = thread; i < Keys * Tile<D>::CHUNKS; i += Threads) {
-    const int row = i / Tile<D>::CHUNKS, chunk = i % Tile<D>::CHUNKS;
+  for (int i = thread; i < Keys * Layout::CHUNKS; i += Threads) {
+    const int row = i / Layout::CHUNKS, chunk = i % Layout::CHUNKS;
     const int bytes = valid[row / 32] >> row % 32 & 1 ? chunk_bytes(channels, chunk) : 0;
-    prim::cp_async<16>(tile + Tile<D>::chunk(row, chunk), rows[row] + (bytes ? 16 * chunk : 0), bytes);
+    prim::cp_async<16>(tile + Layout::chunk(row, chunk), rows[row] + (bytes ? 16 * chunk : 0), bytes);
   }
 }
 
@@ -79,38 +79,45 @@ SPINDLE__DEVICE void copy_keys(uint32_t tile, const unsigned char *const (&rows)
 
 /* What all threads say alike about a tile. */
 struct Columns {
-  uint64_t valid;
   bool full;   /* every row of the item sees every column */
   bool affine; /* column c has index base + c, if it is valid */
   int64_t base;
 };
 
+/* Columns are bits of words of 64. */
+SPINDLE__DEVICE uint64_t columns_below(int end) { return end >= 64 ? ~0ull : end <= 0 ? 0 : (1ull << end) - 1; }
+
 template <int Keys>
-SPINDLE__DEVICE uint64_t columns_below(int end) {
-  return end >= 64 ? ~0ull : (1ull << end) - 1;
+SPINDLE__DEVICE uint64_t valid_columns(const KeyTile<Keys> &keys, int word) {
+  return keys.valid[2 * word] | (Keys > 32 ? (uint64_t)keys.valid[2 * word + 1] << 32 : 0);
 }
 
 template <int Keys, int Rows>
 SPINDLE__DEVICE Columns columns_of(const spindle__attention_params &p, const Work<Rows> &work, const KeyTile<Keys> &keys) {
   Columns c;
-  c.valid = keys.valid[0] | (Keys == 64 ? (uint64_t)keys.valid[1] << 32 : 0);
-  c.full = c.valid == columns_below<Keys>(Keys) && keys.index[0] >= work.full_from && keys.index[Keys - 1] <= work.full_to;
+  c.full = keys.index[0] >= work.full_from && keys.index[Keys - 1] <= work.full_to;
+  SPINDLE__UNROLL
+  for (int i = 0; i < Keys / 32; ++i) c.full = c.full && keys.valid[i] == ~0u;
   c.affine = p.batch.shard_count == 1 && (!p.batch.page_index || p.batch.page_size % Keys == 0);
   c.base = keys.index[0]; /* affine: right even where column 0 is a hole, for its slot is one of the segment's */
   return c;
 }
 
-/* Bit c: a row that sees keys [from, to) sees column c. */
+/* Bit c: a row that sees keys [from, to) sees column 64 word + c. */
 template <int Keys>
-SPINDLE__DEVICE uint64_t seen_columns(const KeyTile<Keys> &keys, const Columns &columns, int64_t from, int64_t to) {
+SPINDLE__DEVICE uint64_t seen_columns(const KeyTile<Keys> &keys, const Columns &columns, int64_t from, int64_t to, int word = 0) {
+  const uint64_t valid = valid_columns(keys, word);
   if (columns.affine) {
     const int low = (int)spindle__clamp(from - columns.base, 0, Keys), high = (int)spindle__clamp(to - columns.base, 0, Keys);
-    return columns.valid & columns_below<Keys>(high) & ~columns_below<Keys>(low);
+    return valid & columns_below(high - 64 * word) & ~columns_below(low - 64 * word);
   }
   uint64_t seen = 0;
   SPINDLE__NO_UNROLL
-  for (int c = 0; c < Keys; ++c) seen |= (uint64_t)(keys.index[c] >= from && keys.index[c] < to) << c;
-  return columns.valid & seen;
+  for (int c = 0; c < min(Keys, 64); ++c) {
+    const int64_t index = keys.index[64 * word + c];
+    seen |= (uint64_t)(index >= from && index < to) << c;
+  }
+  return valid & seen;
 }
 
 }  // namespace spindle

@@ -87,7 +87,6 @@ struct Prefill {
   SPINDLE__DEVICE static int first_row() { return prim::warp() * 16 * M; }
   SPINDLE__DEVICE static int row_of(int m, int h) { return first_row() + 16 * m + 8 * h + prim::lane() / 4; }
   SPINDLE__DEVICE const spindle__prepared &request() const { return p.state.requests[smem.work.request]; }
-  SPINDLE__DEVICE int num_rows() const { return smem.work.item.rows * (smem.work.item.h1 - smem.work.item.h0); }
 
   /* ---- Sums, in registers while a segment is walked, else in shared memory ---- */
 
@@ -137,8 +136,9 @@ struct Prefill {
   /* ---- Tiles ---- */
 
   SPINDLE__DEVICE void rotate_keys(const KeyTile<Shape::KEYS> &keys) {
-    rotate_tile<T, D, Shape::RUN>(prim::shared_address(smem.tiles.k), Shape::KEYS, rotary_of(p.shape),
-                                  rotation_of(p, smem.work, smem.work.segment->k_map.scaled, 1.0f), keys.position, keys.distance);
+    rotate_tile<T, Tile<D>, Shape::RUN>(prim::shared_address(smem.tiles.k), Shape::KEYS, rotary_of(p.shape),
+                                        rotation_of(p, smem.work, smem.work.segment->k_map.scaled, 1.0f), keys.position,
+                                        keys.distance);
   }
 
   /* Scores; 0 if the warp has none to compute: undefined on one path they would be in registers all along. */
@@ -232,14 +232,14 @@ struct Prefill {
       const KeyTile<Shape::KEYS> &keys = smem.keys[x % 2];
       prim::cp_async_wait<0>();
       prim::sync_block(); /* A */
-      copy_keys<D, Shape::KEYS, Shape::THREADS>(v, keys.v, keys.valid, p.shape.head_dim_v);
+      copy_keys<Tile<D>, Shape::KEYS, Shape::THREADS>(v, keys.v, keys.valid, p.shape.head_dim_v);
       prim::cp_async_commit();
       if (x + 1 < tiles && prim::thread_index() < Shape::KEYS) find_keys(p, smem.work, source, x + 1, smem.keys[(x + 1) % 2]);
       if (K == Keys::RAW && source.rotate) {
         rotate_keys(keys);
         prim::sync_block();
       }
-      const bool works = first_row() < num_rows() && sees(keys, columns_of(p, smem.work, keys));
+      const bool works = first_row() < num_rows(smem.work) && sees(keys, columns_of(p, smem.work, keys));
       float s[M][N][4];
       uint32_t weights[M][N][2];
       multiply_keys(s, works);
@@ -247,7 +247,7 @@ struct Prefill {
       prim::sync_block(); /* B */
       if (x + 1 < tiles) {
         const KeyTile<Shape::KEYS> &next = smem.keys[(x + 1) % 2];
-        copy_keys<D, Shape::KEYS, Shape::THREADS>(k, next.k, next.valid, p.shape.head_dim_qk);
+        copy_keys<Tile<D>, Shape::KEYS, Shape::THREADS>(k, next.k, next.valid, p.shape.head_dim_qk);
         prim::cp_async_commit();
       }
       if (!works) continue;
@@ -267,14 +267,14 @@ struct Prefill {
     else
       load_sums();
     prim::sync_block();
-    copy_queries<D>(p, smem.work, q);
+    copy_queries<Tile<D>>(p, smem.work, q);
     prim::cp_async_commit();
-    copy_keys<D, Shape::KEYS, Shape::THREADS>(prim::shared_address(smem.tiles.k), smem.keys[0].k, smem.keys[0].valid,
-                                              p.shape.head_dim_qk);
+    copy_keys<Tile<D>, Shape::KEYS, Shape::THREADS>(prim::shared_address(smem.tiles.k), smem.keys[0].k, smem.keys[0].valid,
+                                                    p.shape.head_dim_qk);
     prim::cp_async_commit();
     prim::cp_async_wait<1>();
     prim::sync_block();
-    rotate_queries<T, D, Shape::RUN>(p, smem.work, q, K == Keys::RAW);
+    rotate_queries<T, Tile<D>, Shape::RUN, Shape::ROWS>(p, smem.work, q, K == Keys::RAW);
     walk_tiles(source);
     prim::sync_block(); /* all are done with the tiles */
     store_sums();

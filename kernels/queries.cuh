@@ -7,18 +7,25 @@
 
 namespace spindle {
 
-/* Starts copying the item's rows into a tile of Rows rows; rows of none become 0. All threads. */
-template <int D, int Rows>
-SPINDLE__DEVICE void copy_queries(const spindle__attention_params &p, const Work<Rows> &work, uint32_t tile) {
+/* The threads that share a piece of work, and their barrier: here the block. */
+struct Block {
+  SPINDLE__DEVICE static int thread() { return prim::thread_index(); }
+  SPINDLE__DEVICE static int threads() { return prim::block_threads(); }
+  SPINDLE__DEVICE static void sync() { prim::sync_block(); }
+};
+
+/* Starts copying the item's rows into a tile of Rows rows; rows of none become 0. All threads of the team. */
+template <class Layout, int Rows, class Team = Block>
+SPINDLE__DEVICE void copy_queries(const spindle__attention_params &p, const Work<Rows> &work, uint32_t tile, Team team = {}) {
   const spindle__prepared &r = p.state.requests[work.request];
   const unsigned char *q = (const unsigned char *)p.args.q.data;
   SPINDLE__NO_UNROLL
-  for (int i = prim::thread_index(); i < Rows * Tile<D>::CHUNKS; i += prim::block_threads()) {
-    const int at = i / Tile<D>::CHUNKS, chunk = i % Tile<D>::CHUNKS, row = work.row[at];
+  for (int i = team.thread(); i < Rows * Layout::CHUNKS; i += team.threads()) {
+    const int at = i / Layout::CHUNKS, chunk = i % Layout::CHUNKS, row = work.row[at];
     const int bytes = row >= 0 ? chunk_bytes(p.shape.head_dim_qk, chunk) : 0;
     const int64_t from =
         r.number * p.args.q.batch + (int64_t)(r.request.q_begin + row) * p.args.q.row + work.head[at] * p.args.q.head;
-    prim::cp_async<16>(tile + Tile<D>::chunk(at, chunk), q + (bytes ? 2 * from + 16 * chunk : 0), bytes);
+    prim::cp_async<16>(tile + Layout::chunk(at, chunk), q + (bytes ? 2 * from + 16 * chunk : 0), bytes);
   }
 }
 
@@ -34,24 +41,27 @@ SPINDLE__DEVICE Rotation rotation_of(const spindle__attention_params &p, const W
   return rotation;
 }
 
-/* Every row by its group's map and, where its scale is not positive, by the sign that the scale leaves to it. All threads,
- * between barriers. */
-template <class T, int D, int Run, int Rows>
-SPINDLE__DEVICE void rotate_queries(const spindle__attention_params &p, const Work<Rows> &work, uint32_t tile, bool raw_keys) {
+/* Rows [first, first + TeamRows), every one by its group's map and, where its scale is not positive, by the sign that the scale
+ * leaves to it. All threads of the team, between its barriers. */
+template <class T, class Layout, int Run, int TeamRows, int Rows, class Team = Block>
+SPINDLE__DEVICE void rotate_queries(const spindle__attention_params &p, const Work<Rows> &work, uint32_t tile, bool raw_keys,
+                                    int first = 0, Team team = {}) {
+  constexpr int D = Layout::DIM;
   const spindle__prepared &r = p.state.requests[work.request];
-  const int rows = work.item.rows * (work.item.h1 - work.item.h0);
+  const int rows = min(num_rows(work) - first, TeamRows);
   const int scaled = work.segment->group[0].q_map.scaled; /* alike in all groups that share a key map */
   const float a = (float)r.attention_factor;
   const Rotation rotation = rotation_of(p, work, scaled, raw_keys ? a * a : a);
   if (r.rotates || rotation.rates || rotation.factor != 1.0f)
-    rotate_tile<T, D, Run>(tile, rows, rotary_of(p.shape), rotation, work.position, work.distance);
+    rotate_tile<T, Layout, Run>(tile + Layout::chunk(first, 0), rows, rotary_of(p.shape), rotation, work.position + first,
+                                work.distance + first, team.thread(), team.threads());
   uint32_t signs = 0;
   for (uint32_t word : work.signs) signs |= word;
   if (!signs) return;
-  prim::sync_block();
+  team.sync();
   SPINDLE__NO_UNROLL
-  for (int i = prim::thread_index(); i < Rows * D / 4; i += prim::block_threads()) {
-    const SharedRow<T, D> row = {tile, i / (D / 4)};
+  for (int i = team.thread(); i < TeamRows * D / 4; i += team.threads()) {
+    const SharedRow<T, Layout> row = {tile, first + i / (D / 4)};
     float x[4];
     row.get4(i % (D / 4) * 4, x);
     SPINDLE__UNROLL

@@ -33,21 +33,22 @@ SPINDLE__DEVICE int rotary_groups(const Rotary &r) { return (r.pairs + 3) / 4; }
 
 /* ---- Rows: get4/put4 take four channels from a multiple of four on, get/put any ---- */
 
-template <class T, int D>
+/* Layout: where a tile has its elements (Tile, Panels). */
+template <class T, class Layout>
 struct SharedRow {
   uint32_t tile;
   int row;
   SPINDLE__DEVICE void get4(int channel, float (&x)[4]) const {
-    unpack4<T>(prim::ld_shared<uint2>(tile + Tile<D>::element(row, channel)), x);
+    unpack4<T>(prim::ld_shared<uint2>(tile + Layout::element(row, channel)), x);
   }
   SPINDLE__DEVICE void put4(int channel, const float (&x)[4]) const {
-    prim::st_shared(tile + Tile<D>::element(row, channel), pack4<T>(x));
+    prim::st_shared(tile + Layout::element(row, channel), pack4<T>(x));
   }
   SPINDLE__DEVICE float get(int channel) const {
-    return prim::unpack<T>(prim::ld_shared<uint16_t>(tile + Tile<D>::element(row, channel))).x;
+    return prim::unpack<T>(prim::ld_shared<uint16_t>(tile + Layout::element(row, channel))).x;
   }
   SPINDLE__DEVICE void put(int channel, float x) const {
-    prim::st_shared(tile + Tile<D>::element(row, channel), (uint16_t)prim::pack<T>(x, 0.0f));
+    prim::st_shared(tile + Layout::element(row, channel), (uint16_t)prim::pack<T>(x, 0.0f));
   }
 };
 
@@ -180,7 +181,7 @@ SPINDLE__DEVICE void rotate_pairs(const Turns<W> &t, const Rotation &rotation, c
 /* ---- A tile, in place ---- */
 
 /* Run consecutive rows a thread, W pairs: four where they are vectors, else one. */
-template <class T, int D, int Run, int W>
+template <class T, class Layout, int Run, int W>
 SPINDLE__DEVICE void rotate_rows(uint32_t tile, int rows, const Rotary &rotary, const Rotation &rotation,
                                  const int64_t *positions, const float *distances, int thread, int threads) {
   const int groups = (rotary.pairs + W - 1) / W, runs = (rows + Run - 1) / Run;
@@ -191,7 +192,7 @@ SPINDLE__DEVICE void rotate_rows(uint32_t tile, int rows, const Rotary &rotary, 
     SPINDLE__NO_UNROLL /* accumulators are in registers meanwhile */
         for (int row = first; row < end; ++row) {
       float x[W], y[W];
-      const SharedRow<T, D> at = {tile, row};
+      const SharedRow<T, Layout> at = {tile, row};
       if constexpr (W == 4)
         load_vectors(rotary, at, group, x, y);
       else
@@ -209,14 +210,14 @@ SPINDLE__DEVICE void rotate_rows(uint32_t tile, int rows, const Rotary &rotary, 
 /* Rows [0, rows) of a tile in shared memory; positions and distances (with rates only) are in shared memory too. 8-byte accesses
  * of 16 lanes cover a row's 128 bytes, free of bank conflicts. The caller puts a sync_block (or sync_warp, if the threads are a
  * warp's) before and after. */
-template <class T, int D, int Run>
+template <class T, class Layout, int Run>
 SPINDLE__DEVICE void rotate_tile(uint32_t tile, int rows, const Rotary &rotary, const Rotation &rotation,
                                  const int64_t *positions, const float *distances, int thread = prim::thread_index(),
                                  int threads = prim::block_threads()) {
   if (rotary.vectors)
-    rotate_rows<T, D, Run, 4>(tile, rows, rotary, rotation, positions, distances, thread, threads);
+    rotate_rows<T, Layout, Run, 4>(tile, rows, rotary, rotation, positions, distances, thread, threads);
   else
-    rotate_rows<T, D, Run, 1>(tile, rows, rotary, rotation, positions, distances, thread, threads);
+    rotate_rows<T, Layout, Run, 1>(tile, rows, rotary, rotation, positions, distances, thread, threads);
 }
 
 }  // namespace spindle

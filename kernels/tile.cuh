@@ -10,7 +10,7 @@ namespace spindle {
 template <int D>
 struct Tile {
   static_assert(D == 64 || D == 96 || D == 128 || D == 256, "the swizzle below is for these");
-  static constexpr int ROW_BYTES = 2 * D, CHUNKS = D / 8;
+  static constexpr int DIM = D, ROW_BYTES = 2 * D, CHUNKS = D / 8;
   /* Chunks that are permuted among each other: a line of 32 banks. A row of 96 elements starts half a line after the one before,
    * so there it is half a line, alike in two rows. */
   static constexpr int SPAN = D == 96 ? 4 : 8;

@@ -146,6 +146,12 @@ SPINDLE__DEVICE_CALLED void begin_item(const spindle__attention_params &p, Work<
     work.rates[t] = (float)(spindle__xpos_log2_zeta(p.shape.rotary_dim, t) / r.scale_base);
 }
 
+/* Packed rows of the item. */
+template <int Rows>
+SPINDLE__DEVICE int num_rows(const Work<Rows> &work) {
+  return work.item.rows * (work.item.h1 - work.item.h0);
+}
+
 /* ---- Segments ---- */
 
 /* The index of the first key present in [j0, j1), or j1. */
