@@ -6,10 +6,14 @@
 
 #include <spindle/spindle.h>
 
+/* CALLED: once in a kernel, however often it is used. What it would take inlined is most of a kernel's code otherwise; not where
+ * accumulators are in registers, which a call would send through memory. */
 #ifdef __CUDACC__
-#define SPINDLE__SHARED static inline __host__ __device__
+#define SPINDLE__SHARED        static inline __host__ __device__
+#define SPINDLE__SHARED_CALLED static inline __noinline__ __host__ __device__
 #else
-#define SPINDLE__SHARED static inline
+#define SPINDLE__SHARED        static inline
+#define SPINDLE__SHARED_CALLED static inline
 #endif
 
 #define SPINDLE__MAX_HEAD_DIM 512

@@ -57,7 +57,7 @@ SPINDLE__SHARED int64_t spindle__next_entry(const spindle_batch *b, const spindl
 
 /* The first entry that holds a key of index >= j, by bisection; num_entries if none does. With page_index only. Entries that hold
  * no key say nothing about the order: whatever their page_index is, they are passed over. */
-SPINDLE__SHARED int64_t spindle__find_entry(const spindle_batch *b, const spindle__request *r, int64_t j) {
+SPINDLE__SHARED_CALLED int64_t spindle__find_entry(const spindle_batch *b, const spindle__request *r, int64_t j) {
   int64_t low = 0, high = r->num_entries;
   while (low < high) {
     int64_t middle = low + (high - low) / 2, e = spindle__next_entry(b, r, middle, high);

@@ -213,7 +213,7 @@ SPINDLE__SHARED int spindle__region_cut(spindle__region *b, const spindle__regio
 }
 
 /* room->boxes := every non-empty intersection of a box with a region of room->list. */
-SPINDLE__SHARED int32_t spindle__intersect(spindle__segment_room *room, int32_t count, int32_t length) {
+SPINDLE__SHARED_CALLED int32_t spindle__intersect(spindle__segment_room *room, int32_t count, int32_t length) {
   int32_t kept = 0;
   for (int32_t b = 0; b < count; b++) room->old[b] = room->boxes[b];
   for (int32_t b = 0; b < count; b++)
@@ -310,8 +310,9 @@ SPINDLE__SHARED int64_t spindle__tile_end(const spindle_position *p, int64_t i0,
 
 /* Writes the segments of rows [i0, i1) over keys of indices [key_lo, key_hi) and returns their number. n: the request's, for S2
  * with wrap. shifted: heads >= Hq / 2, for S2. */
-SPINDLE__SHARED int32_t spindle__segments_in(spindle__segment_room *room, const spindle_position *p, int64_t n, int32_t shifted,
-                                             int64_t i0, int64_t i1, int64_t key_lo, int64_t key_hi, spindle__segment *out) {
+SPINDLE__SHARED_CALLED int32_t spindle__segments_in(spindle__segment_room *room, const spindle_position *p, int64_t n,
+                                                    int32_t shifted, int64_t i0, int64_t i1, int64_t key_lo, int64_t key_hi,
+                                                    spindle__segment *out) {
   int32_t count = spindle__boxes(p, n, shifted, i0, i1, key_lo, key_hi, room);
   int32_t made = spindle__merge(room->boxes, count, out);
   if (made >= 0) return made;

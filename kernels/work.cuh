@@ -155,7 +155,7 @@ SPINDLE__DEVICE int num_rows(const Work<Rows> &work) {
 /* ---- Segments ---- */
 
 /* The index of the first key present in [j0, j1), or j1. */
-SPINDLE__DEVICE int64_t first_key(const spindle_batch &b, const spindle__request &r, int64_t j0, int64_t j1) {
+SPINDLE__DEVICE_CALLED int64_t first_key(const spindle_batch &b, const spindle__request &r, int64_t j0, int64_t j1) {
   int64_t slot0, slot1;
   spindle__slots_in(&b, &r, j0, j1, &slot0, &slot1);
   for (; slot0 < slot1; ++slot0) {
