@@ -95,9 +95,10 @@ SPINDLE__DEVICE uint64_t valid_columns(const KeyTile<Keys> &keys, int word) {
 template <int Keys, int Rows>
 SPINDLE__DEVICE Columns columns_of(const spindle__attention_params &p, const Work<Rows> &work, const KeyTile<Keys> &keys) {
   Columns c;
-  c.full = keys.index[0] >= work.full_from && keys.index[Keys - 1] <= work.full_to;
+  uint32_t valid = ~0u;
   SPINDLE__UNROLL
-  for (int i = 0; i < Keys / 32; ++i) c.full = c.full && keys.valid[i] == ~0u;
+  for (int i = 0; i < Keys / 32; ++i) valid &= keys.valid[i];
+  c.full = valid == ~0u && keys.index[0] >= work.full_from && keys.index[Keys - 1] <= work.full_to;
   c.affine = p.batch.shard_count == 1 && (!p.batch.page_index || p.batch.page_size % Keys == 0);
   c.base = keys.index[0]; /* affine: right even where column 0 is a hole, for its slot is one of the segment's */
   return c;
