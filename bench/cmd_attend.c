@@ -114,7 +114,7 @@ static bool fetch(tool_call *call, tensors *t) {
 static bool open_context(const attend_flags *f, const spindle_shape *shape, spindle_context **context) {
   bool automatic = !f->backend || !strcmp(f->backend, "auto");
   if (!tool_context_open(context, f->backend, 0)) return false;
-  if (!automatic || tool_context_serves(*context, shape)) return true;
+  if (!automatic || tool_context_serves(*context, shape) == SPINDLE_OK) return true;
   spindle_context_destroy(*context);
   *context = NULL;
   return tool_context_open(context, "cpu", 0);
@@ -124,7 +124,8 @@ static bool run(spindle_context *context, const attend_flags *f, const tool_meth
                 int64_t q_index, tensors *t) {
   const int64_t *q = t->q.shape, *v = t->v.shape;
   tool_call call = {0};
-  tool_problem problem = {(int32_t)q[0], (int32_t)q[1], (int32_t)v[1], q_index, 0, v[1]};
+  tool_problem problem = {
+      .requests = (int32_t)q[0], .q_len = (int32_t)q[1], .kv_len = (int32_t)v[1], .q_index = q_index, .n = v[1]};
   bool good = tool_call_open(&call, context, method, shape, &problem, SPINDLE_SCHEDULE_AUTO) &&
               load_tensor(&call, TOOL_Q, "--q", f->q, &t->q) && load_tensor(&call, TOOL_K, "--k", f->k, &t->k) &&
               load_tensor(&call, TOOL_V, "--v", f->v, &t->v) && tool_call_run(&call) && fetch(&call, t);

@@ -7,7 +7,7 @@ const char *const tool_dtype_names[] = {"f32", "f16", "bf16", NULL};
 
 const char *tool_dtype_name(int32_t dtype) { return tool_dtype_names[dtype - SPINDLE_F32]; }
 
-size_t tool_dtype_bytes(int32_t dtype) { return dtype == SPINDLE_F32 ? 4 : 2; }
+size_t tool_dtype_bytes(int32_t dtype) { return dtype == SPINDLE_F32 ? 4 : dtype == SPINDLE_F8E4M3 ? 1 : 2; }
 
 double tool_dtype_roundoff(int32_t dtype) { return dtype == SPINDLE_F32 ? 0x1p-24 : dtype == SPINDLE_F16 ? 0x1p-11 : 0x1p-8; }
 
@@ -39,6 +39,16 @@ static uint16_t to_f16(float x) {
   return (uint16_t)(sign | (magnitude - 0x38000000) >> 13);
 }
 
+/* Numbers below 2^-6 are multiples of 2^-9. Saturates at 448. */
+static uint8_t to_e4m3(float x) {
+  uint32_t bits = bits_of(x), sign = bits >> 24 & 0x80, magnitude = bits & 0x7fffffff;
+  if (magnitude > 0x7f800000) return (uint8_t)(sign | 0x7f);
+  if (magnitude < 0x3c800000) return (uint8_t)(sign | (bits_of(float_of(magnitude) + 16384.0f) - bits_of(16384.0f)));
+  magnitude += 0x7ffff + (magnitude >> 20 & 1);
+  if (magnitude >= 0x43f00000) return (uint8_t)(sign | 0x7e);
+  return (uint8_t)(sign | (magnitude - 0x3c000000) >> 20);
+}
+
 static float from_f16(uint16_t half) {
   uint32_t sign = (uint32_t)(half & 0x8000) << 16, magnitude = half & 0x7fff;
   if (magnitude >= 0x7c00) return float_of(sign | 0x7f800000 | (magnitude & 0x3ff) << 13);
@@ -48,8 +58,13 @@ static float from_f16(uint16_t half) {
 
 void tool_from_f32(int32_t dtype, void *out, const float *in, int64_t count) {
   uint16_t *halves = out;
+  uint8_t *bytes = out;
   if (dtype == SPINDLE_F32) {
     memcpy(out, in, (size_t)count * sizeof *in);
+    return;
+  }
+  if (dtype == SPINDLE_F8E4M3) {
+    for (int64_t k = 0; k < count; k++) bytes[k] = to_e4m3(in[k]);
     return;
   }
   for (int64_t k = 0; k < count; k++) halves[k] = dtype == SPINDLE_F16 ? to_f16(in[k]) : to_bf16(in[k]);

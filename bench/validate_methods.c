@@ -10,9 +10,10 @@ typedef struct heads {
 } heads;
 
 /* Prefill, a chunk of it for two requests, decode. The longer ones span many tiles, and head dims from 96 to 256. */
-static const tool_problem usual[NUM_PROBLEMS] = {{1, 160, 160, 0, 0, 160}, {2, 40, 200, 160, 0, 200}, {2, 1, 333, 332, 0, 333}};
+static const tool_problem usual[NUM_PROBLEMS] = {
+    {1, 160, 160, 0, 0, 160, 0, 0}, {2, 40, 200, 160, 0, 200, 0, 0}, {2, 1, 333, 332, 0, 333, 0, 0}};
 static const tool_problem longer[NUM_PROBLEMS] = {
-    {1, 1000, 1000, 0, 0, 1000}, {1, 300, 3000, 2700, 0, 3000}, {2, 1, 9001, 9000, 0, 9001}};
+    {1, 1000, 1000, 0, 0, 1000, 0, 0}, {1, 300, 3000, 2700, 0, 3000, 0, 0}, {2, 1, 9001, 9000, 0, 9001, 0, 0}};
 static const heads usual_heads[NUM_HEADS] = {{4, 4, 64}, {8, 2, 128}, {10, 2, 48}};
 static const heads longer_heads[NUM_HEADS] = {{4, 1, 256}, {14, 2, 128}, {12, 4, 96}};
 

@@ -14,11 +14,11 @@ enum { ROWS = 4, KEYS = 256, DEFAULT_TRAINED = 4096, MAX_PROBLEMS = 8 };
 /* The last `rows` of `keys` keys that begin at `first`. */
 static tool_problem tail(int64_t first, int32_t rows, int32_t keys) {
   int64_t end = first + keys;
-  return (tool_problem){1, rows, keys, end - rows, first, end};
+  return (tool_problem){1, rows, keys, end - rows, first, end, 0, 0};
 }
 
 /* Rows at `row` over keys that lie far behind. */
-static tool_problem behind(int64_t row, int64_t first) { return (tool_problem){1, ROWS, KEYS, row, first, row + ROWS}; }
+static tool_problem behind(int64_t row, int64_t first) { return (tool_problem){1, ROWS, KEYS, row, first, row + ROWS, 0, 0}; }
 
 static int32_t make_problems(int64_t trained, bool biased, bool quick, tool_problem problems[MAX_PROBLEMS]) {
   int64_t far = trained * 8 > FAR ? trained * 8 : FAR, border = trained > KEYS ? trained - KEYS + 2 : 0;

@@ -24,12 +24,16 @@ static cJSON *line(const char *lines, int k) {
   return json;
 }
 
+static int count_lines(const char *text) {
+  int lines = 0;
+  for (; *text; text++) lines += *text == '\n';
+  return lines;
+}
+
 Test(cli_bench, one_line_a_row, .timeout = 60) {
   const test_cli *r = test_cli_run("bench --method window --seq-len 128,1k --json - " SMALL);
-  int lines = 0;
   cr_assert_eq(r->status, 0, "%s", r->err);
-  for (const char *c = r->out; *c; c++) lines += *c == '\n';
-  cr_assert_eq(lines, 2 * 2 * 2); /* plain and window, prefill and decode, two lengths */
+  cr_assert_eq(count_lines(r->out), 2 * 2 * 2); /* plain and window, prefill and decode, two lengths */
   cJSON *plain = line(r->out, 0), *window = line(r->out, 1), *decode = line(r->out, 6);
   cr_expect_str_eq(text(plain, "method"), "default");
   cr_expect_str_eq(text(window, "method"), "window");
@@ -86,6 +90,107 @@ Test(cli_bench, rotated_keys_leave_out_what_needs_raw_ones, .timeout = 60) {
   test_cli_refuses("bench --method rerope --keys rotated", "--keys", "rotated", "rerope");
 }
 
+/* Decode says what the memory gives, and what rotated keys take. */
+Test(cli_bench, decode_beside_a_copy, .timeout = 60) {
+  const test_cli *r =
+      test_cli_run("bench --method yarn --seq-len 256 --phase decode --keys rotated,raw --dtype bf16 --json - " SMALL);
+  cr_assert_eq(r->status, 0, "%s", r->err);
+  cr_assert_eq(count_lines(r->out), 2 * 2);
+  cJSON *rotated = line(r->out, 1), *raw = line(r->out, 3);
+  cr_expect_str_eq(text(rotated, "keys"), "rotated");
+  cr_expect_str_eq(text(raw, "keys"), "raw");
+  cr_expect_eq(number(rotated, "ratio_to_rotated"), number(rotated, "ratio_to_plain"));
+  cr_expect(number(raw, "ratio_to_rotated") > 0 && number(raw, "copy_bytes_per_s") > 0);
+  cr_expect_float_eq(number(raw, "share_of_copy") * number(raw, "copy_bytes_per_s") / number(raw, "bytes_per_s"), 1, 1e-9);
+  cr_expect_str_eq(text(raw, "status"), "ok");
+  cJSON_Delete(rotated);
+  cJSON_Delete(raw);
+  cr_expect(strstr(test_cli_run("bench --method yarn --seq-len 64 --phase decode " SMALL)->out, "a copy: "));
+}
+
+/* e4m3 keys and values under bf16 queries: half the bytes of K and V. */
+Test(cli_bench, bytes_of_fp8, .timeout = 60) {
+  const test_cli *r =
+      test_cli_run("bench --method default --seq-len 128 --phase decode --batch 2 --dtype bf16,fp8 --json - " SMALL);
+  cr_assert_eq(r->status, 0, "%s", r->err);
+  cr_assert_eq(count_lines(r->out), 2);
+  for (int k = 0; k < 2; k++) {
+    cJSON *json = line(r->out, k);
+    double row = 4 * (2 * 32 * 2 + 4), key = 2 * (2 * 32 * (k ? 1 : 2));
+    cr_expect_str_eq(text(json, "dtype"), k ? "fp8" : "bf16");
+    cr_expect_float_eq(number(json, "bytes_per_s") * number(json, "median_s"), 2 * (row + 128 * key), 1e-3);
+    cJSON_Delete(json);
+  }
+}
+
+/* Keys change fastest, then lengths, batches, dtypes, head dims and heads. */
+Test(cli_bench, every_combination_of_lists, .timeout = 60) {
+  const test_cli *r = test_cli_run(
+      "bench --method default --phase decode --heads 4/2,3 --head-dim 16,32 --dtype f32,fp8 --batch 1,2 --seq-len 32,64 "
+      "--keys raw,rotated --threads 1 --json -");
+  cr_assert_eq(r->status, 0, "%s", r->err);
+  cr_assert_eq(count_lines(r->out), 64);
+  for (int k = 0; k < 64; k++) {
+    cJSON *json = line(r->out, k);
+    cr_expect_str_eq(text(json, "keys"), k & 1 ? "rotated" : "raw");
+    cr_expect_eq(number(json, "seq_len"), k & 2 ? 64 : 32);
+    cr_expect_eq(number(json, "batch"), k & 4 ? 2 : 1);
+    cr_expect_str_eq(text(json, "dtype"), k & 8 ? "fp8" : "f32");
+    cr_expect_eq(number(json, "head_dim"), k & 16 ? 32 : 16);
+    cr_expect_eq(number(json, "heads"), k & 32 ? 3 : 4);
+    cr_expect_eq(number(json, "kv_heads"), k & 32 ? 3 : 2);
+    cJSON_Delete(json);
+  }
+}
+
+/* One long request beside short ones: pairs and bytes are those of the keys that are there. */
+Test(cli_bench, mixed_lengths, .timeout = 60) {
+  const test_cli *r = test_cli_run(
+      "bench --preset mixed --method window --seq-len 512 --rest-len 20 --batch 5 --page-size 16 --dtype f32 --keys raw "
+      "--heads 4/2 --head-dim 32 --threads 1 --json -");
+  cr_assert_eq(r->status, 0, "%s", r->err);
+  cJSON *plain = line(r->out, 0), *window = line(r->out, 1);
+  double row = 4 * (2 * 32 * 4 + 4), key = 2 * (2 * 32 * 4), seen = 48; /* 3/8 of a trained length of 128 */
+  cr_expect(number(plain, "rest_len") == 20 && number(plain, "page_size") == 16 && number(plain, "seq_len") == 512);
+  cr_expect_float_eq(number(plain, "visible_pairs"), (512 + 4 * 20) / 5.0, 1e-9);
+  cr_expect_float_eq(number(window, "visible_pairs"), (seen + 4 * 20) / 5.0, 1e-9);
+  cr_expect_float_eq(number(plain, "bytes_per_s") * number(plain, "median_s"), 5 * row + (512 + 4 * 20) * key, 1e-3);
+  cr_expect_float_eq(number(window, "bytes_per_s") * number(window, "median_s"), 5 * row + (seen + 4 * 20) * key, 1e-3);
+  cJSON_Delete(plain);
+  cJSON_Delete(window);
+}
+
+/* What is not measured has rows that say why, and is no error. */
+Test(cli_bench, what_is_too_large_is_skipped, .timeout = 60) {
+  const test_cli *r = test_cli_run("bench --method yarn --phase decode --seq-len 64,1M --memory 4 --json - " SMALL);
+  cr_assert_eq(r->status, 0, "%s", r->err);
+  cr_assert_eq(count_lines(r->out), 2 + 1);
+  cJSON *large = line(r->out, 2);
+  cr_expect_str_eq(text(large, "method"), "yarn");
+  cr_expect_str_eq(text(large, "status"), "skipped");
+  cr_expect(strstr(text(large, "reason"), "--memory"));
+  cr_expect_eq(number(large, "seq_len"), 1 << 20);
+  cr_expect_null(cJSON_GetObjectItem(large, "median_s"));
+  cJSON_Delete(large);
+  cr_expect(strstr(test_cli_run("bench --method yarn --phase decode --seq-len 1M --memory 4 " SMALL)->out, "skipped: "));
+}
+
+Test(cli_bench, a_preset_within_its_time, .timeout = 60) {
+  const test_cli *r = test_cli_run(
+      "bench --preset decode --seconds 1 --memory 64 --heads 4/2 --head-dim 32,64 --batch 1,128 --seq-len 1k,1M --threads 1 "
+      "--json -");
+  cr_assert_eq(r->status, 0, "%s", r->err);
+  cr_assert_eq(count_lines(r->out), 2 * 2 * 2 * 2 * 2); /* dims, dtypes, batches, lengths, keys */
+  cJSON *first = line(r->out, 0), *last = line(r->out, count_lines(r->out) - 1);
+  cr_expect_str_eq(text(first, "status"), "ok");
+  cr_expect(number(first, "seq_len") == 1024 && number(first, "batch") == 1 && number(first, "head_dim") == 32);
+  cr_expect_str_eq(text(last, "status"), "skipped");
+  cr_expect(strstr(text(last, "reason"), "1 seconds have passed"));
+  cr_expect(number(last, "seq_len") == 1 << 20 && number(last, "batch") == 128 && number(last, "head_dim") == 64);
+  cJSON_Delete(first);
+  cJSON_Delete(last);
+}
+
 Test(cli_bench, refusals) {
   test_cli_refuses("bench --seq-len 1k,x --json rows.jsonl", "--seq-len", "'x'", "4k");
   test_cli_refuses("bench --seq-len 1k, --json rows.jsonl", "--seq-len", "''", "4k");
@@ -93,6 +198,20 @@ Test(cli_bench, refusals) {
   test_cli_refuses("bench --heads 4 --kv-heads 3 --json rows.jsonl", "--kv-heads", "3", "divisor");
   test_cli_refuses("bench --schedule loop --json rows.jsonl", "--schedule", "loop", "in-loop");
   test_cli_refuses("bench --batch 0 --json rows.jsonl", "--batch", "0", "integer");
+  test_cli_refuses("bench --batch 1,,2 --json rows.jsonl", "--batch", "''", "integer");
+  test_cli_refuses("bench --heads 4/3 --json rows.jsonl", "--heads", "3", "divisor");
+  test_cli_refuses("bench --heads 4/x --json rows.jsonl", "--heads", "'x'", "integer");
+  test_cli_refuses("bench --heads 4/2 --kv-heads 2 --json rows.jsonl", "--kv-heads", "4/2", "none");
+  test_cli_refuses("bench --head-dim 64,20 --json rows.jsonl", "--head-dim", "20", "multiple of 8");
+  test_cli_refuses("bench --dtype bf16,fp4 --json rows.jsonl", "--dtype", "fp4", "fp8");
+  test_cli_refuses("bench --keys raw,cooked --json rows.jsonl", "--keys", "cooked", "rotated");
+  test_cli_refuses("bench --preset decoding --json rows.jsonl", "--preset", "decoding", "mixed");
+  test_cli_refuses("bench --memory 0 --json rows.jsonl", "--memory", "0", "integer");
+  test_cli_refuses("bench --seconds soon --json rows.jsonl", "--seconds", "soon", "integer");
+  test_cli_refuses("bench --page-size 65536 --json rows.jsonl", "--page-size", "65536", "integer");
+  test_cli_refuses("bench --rest-len 8 --page-size 16 --json rows.jsonl", "--rest-len", "8", "--phase decode");
+  test_cli_refuses("bench --rest-len 8 --phase decode --json rows.jsonl", "--rest-len", "8", "--page-size");
+  test_cli_refuses("bench --rest-len 8k --page-size 16 --phase decode --seq-len 16k,4k", "--rest-len", "8192", "4096");
   test_cli_refuses("bench --method yarn --json absent/rows.jsonl", "--json", "absent/rows.jsonl", "file to write");
   cr_expect(!test_cli_exists("rows.jsonl"));
 }
