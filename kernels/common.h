@@ -8,7 +8,11 @@
 
 /* CALLED: once in a kernel, however often it is used. What it would take inlined is most of a kernel's code otherwise; not where
  * accumulators are in registers, which a call would send through memory. */
-#ifdef __CUDACC__
+#if defined(__CUDACC__) && defined(SPINDLE__NO_CALLS)
+/* A kernel that moves registers between its warps (setmaxnreg) cannot call what calls: ptxas finds no registers (C7600). */
+#define SPINDLE__SHARED        static __forceinline__ __host__ __device__
+#define SPINDLE__SHARED_CALLED SPINDLE__SHARED
+#elif defined(__CUDACC__)
 #define SPINDLE__SHARED        static inline __host__ __device__
 #define SPINDLE__SHARED_CALLED static inline __noinline__ __host__ __device__
 #else

@@ -9,10 +9,14 @@
 
 namespace spindle {
 
-/* One row half (h) of a 16-row block: s becomes the weights p, packed as an operand of the second product. Scores are s scaled by
- * scale >= 0. Returns what O must be multiplied by. */
-template <class T, int N>
-SPINDLE__DEVICE float softmax_row(const float (&s)[N][4], uint32_t (&p)[N][2], int h, float scale, float &maximum, float &sum) {
+/* What scores of a row are lowered by, and what its sums so far must be multiplied by. */
+struct Shift {
+  float by, rescale;
+};
+
+/* A row half (h) of a 16-row block raises its maximum. Scores are s scaled by scale >= 0. */
+template <int N>
+SPINDLE__DEVICE Shift raise_maximum(const float (&s)[N][4], int h, float scale, float &maximum) {
   float top = s[0][2 * h];
   SPINDLE__UNROLL
   for (int n = 0; n < N; ++n) top = fmaxf(top, fmaxf(s[n][2 * h], s[n][2 * h + 1]));
@@ -22,25 +26,54 @@ SPINDLE__DEVICE float softmax_row(const float (&s)[N][4], uint32_t (&p)[N][2], i
   const float shift = top == -INFINITY ? 0.0f : top; /* a row that has seen no key: else -inf - -inf */
   const float rescale = prim::ex2_approx(maximum - shift);
   maximum = top;
-  sum *= rescale;
+  return {shift, rescale};
+}
+
+/* s becomes the weights p, packed as an operand of the second product. Returns what O must be multiplied by. */
+template <class T, int N>
+SPINDLE__DEVICE float softmax_row(const float (&s)[N][4], uint32_t (&p)[N][2], int h, float scale, float &maximum, float &sum) {
+  const Shift shift = raise_maximum(s, h, scale, maximum);
+  sum *= shift.rescale;
   SPINDLE__UNROLL
   for (int n = 0; n < N; ++n) {
-    const float first = prim::ex2_approx(fmaf(s[n][2 * h], scale, -shift));
-    const float second = prim::ex2_approx(fmaf(s[n][2 * h + 1], scale, -shift));
+    const float first = prim::ex2_approx(fmaf(s[n][2 * h], scale, -shift.by));
+    const float second = prim::ex2_approx(fmaf(s[n][2 * h + 1], scale, -shift.by));
     sum += first + second;
     p[n][h] = prim::pack<T>(first, second);
   }
-  return rescale;
+  return shift.rescale;
 }
 
-/* Columns that the row does not see: -inf. A select, for the score may be NaN. */
+/* The same in place, for operands that are still read: pack_weights once they are not. */
 template <int N>
-SPINDLE__DEVICE void mask_row(float (&s)[N][4], int h, uint64_t seen) {
-  const uint64_t mine = seen >> (2 * (prim::lane() % 4));
+SPINDLE__DEVICE float softmax_row(float (&s)[N][4], int h, float scale, float &maximum, float &sum) {
+  const Shift shift = raise_maximum(s, h, scale, maximum);
+  sum *= shift.rescale;
   SPINDLE__UNROLL
   for (int n = 0; n < N; ++n) {
-    s[n][2 * h] = mine >> (8 * n) & 1 ? s[n][2 * h] : -INFINITY;
-    s[n][2 * h + 1] = mine >> (8 * n + 1) & 1 ? s[n][2 * h + 1] : -INFINITY;
+    s[n][2 * h] = prim::ex2_approx(fmaf(s[n][2 * h], scale, -shift.by));
+    s[n][2 * h + 1] = prim::ex2_approx(fmaf(s[n][2 * h + 1], scale, -shift.by));
+    sum += s[n][2 * h] + s[n][2 * h + 1];
+  }
+  return shift.rescale;
+}
+
+/* p[i]: A of 16 columns. */
+template <class T, int N>
+SPINDLE__DEVICE void pack_weights(const float (&s)[N][4], uint32_t (&p)[N / 2][4]) {
+  SPINDLE__UNROLL
+  for (int i = 0; i < 2 * N; ++i) p[i / 4][i % 4] = prim::pack<T>(s[i / 2][i % 2 * 2], s[i / 2][i % 2 * 2 + 1]);
+}
+
+/* Columns that the row does not see: -inf. A select, for the score may be NaN. word: which 64 columns `seen` is of. */
+template <int N>
+SPINDLE__DEVICE void mask_row(float (&s)[N][4], int h, uint64_t seen, int word = 0) {
+  const uint64_t mine = seen >> (2 * (prim::lane() % 4));
+  SPINDLE__UNROLL
+  for (int i = 0; i < (N < 8 ? N : 8); ++i) {
+    float(&two)[4] = s[8 * word + i];
+    two[2 * h] = mine >> (8 * i) & 1 ? two[2 * h] : -INFINITY;
+    two[2 * h + 1] = mine >> (8 * i + 1) & 1 ? two[2 * h + 1] : -INFINITY;
   }
 }
 

@@ -32,9 +32,10 @@ struct Cursor {
   bool later;   /* there has been a part before this one */
 };
 
-/* In shared memory. Row r of an item is packed row r: query row r / heads under query head h0 + r % heads. */
+/* In shared memory: an item, and how far it has been walked. Row r of it is packed row r: query row r / heads under query head
+ * h0 + r % heads. */
 template <int Rows>
-struct Work {
+struct Walk {
   static constexpr int ROWS = Rows;
   spindle__item item;
   int32_t request; /* in state.requests */
@@ -49,16 +50,20 @@ struct Work {
   float sign[Rows];  /* of the scale; queries are multiplied by it. 0 where the scale is 0: all scores are 0 then */
   uint32_t signs[(Rows + 31) / 32]; /* rows whose sign is not 1 */
   float bias_a[Rows], bias_p[Rows];
-
-  const spindle__segment *segment; /* the one at work, */
-  int64_t j0, j1;                  /* its keys with indices in [j0, j1): all, or those of a split or of a decay block */
-  int64_t slot0, slot1;            /* its slots */
-  int64_t full_from, full_to;      /* keys with indices in [full_from, full_to] are seen by all rows of the item */
-  int64_t centre;                  /* xPos */
-  int16_t group[Rows];             /* of the segment, -1: none. No bytes: the emulator tells writers of halfwords apart */
-  int64_t position[Rows];
-  float distance[Rows];                /* xPos: from the centre */
   float rates[SPINDLE__MAX_PAIRS / 2]; /* xPos: log2 of what a pair of the query grows by per token; head dims up to 256 */
+};
+
+/* And the segment at work. */
+template <int Rows>
+struct Work : Walk<Rows> {
+  const spindle__segment *segment;
+  int64_t j0, j1;             /* its keys with indices in [j0, j1): all, or those of a split or of a decay block */
+  int64_t slot0, slot1;       /* its slots */
+  int64_t full_from, full_to; /* keys with indices in [full_from, full_to] are seen by all rows of the item */
+  int64_t centre;             /* xPos */
+  int16_t group[Rows];        /* of the segment, -1: none. No bytes: the emulator tells writers of halfwords apart */
+  int64_t position[Rows];
+  float distance[Rows]; /* xPos: from the centre */
 };
 
 /* ---- Items ---- */
@@ -109,9 +114,10 @@ SPINDLE__DEVICE bool take_item(const spindle__attention_params &p, Work<Rows> &w
   }
 }
 
-/* What multiplies a product of rotated query and raw key, in units of log 2. */
+/* What multiplies a product of rotated query and stored key, in units of log 2. */
 SPINDLE__DEVICE double score_scale(const spindle__attention_params &p, const spindle__prepared &r, int32_t row, int32_t head) {
   double scale = (double)p.args.scale * r.softmax_scale_factor * LOG2_E;
+  if (p.args.k.scale) scale *= p.args.k.scale[head / p.schedule.group * p.args.k.scale_head];
   if (r.position.row_scale == SPINDLE_ROWSCALE_NONE) return scale;
   double factor = spindle__row_scale(&r.position, r.request.q_index + row, r.request.n);
   if (r.position.row_scale == SPINDLE_ROWSCALE_SSMAX && p.args.row_scale_s) {

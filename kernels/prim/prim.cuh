@@ -46,7 +46,11 @@ struct e4m3 {
 #define SPINDLE__DEVICE        __device__ __forceinline__
 /* One that is called, for what is done between tiles: inlined it would be there several times, and in the way of the loop's
  * registers. */
+#ifdef SPINDLE__NO_CALLS /* common.h */
+#define SPINDLE__DEVICE_CALLED SPINDLE__DEVICE
+#else
 #define SPINDLE__DEVICE_CALLED __device__ __noinline__
+#endif
 /* Before a loop whose trip count is a constant and whose body indexes register arrays. */
 #define SPINDLE__UNROLL        _Pragma("unroll")
 /* Before one that the compiler would unroll to no use. */

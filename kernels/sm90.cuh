@@ -1,0 +1,47 @@
+/* What the launcher of the Hopper kernel and its parts, which are compiled side by side, agree on. */
+#ifndef SPINDLE_KERNELS_SM90_CUH
+#define SPINDLE_KERNELS_SM90_CUH
+
+#include "instance.cuh"
+
+namespace spindle {
+
+struct Sm90Params {
+  spindle__attention_params attention;
+  CUtensorMap k, v, rotated; /* [pages or batch rows][heads][rows][channels]; boxes are box_rows (a tile's) of a panel */
+  int32_t box_rows;          /* of the cache: divides a tile. 0: no boxes fit */
+  int32_t row_step;          /* slots that tiles start on multiples of */
+};
+
+/* One serves raw keys and rotated ones: key.keys is RAW. */
+struct Sm90Instance {
+  InstanceKey key;
+  void (*kernel)(Sm90Params);
+  int32_t rows, tile_keys, threads, panel; /* panel: channels */
+  prim::Swizzle swizzle;
+  size_t shared_bytes;
+};
+
+/* What a part has for a shape, or NULL: prefill_sm90_bf16.cu, prefill_sm90_f16.cu. */
+const Sm90Instance *find_sm90_bf16(const spindle_shape &shape, Scores scores);
+const Sm90Instance *find_sm90_f16(const spindle_shape &shape, Scores scores);
+
+/* As spindle__prefill_find and spindle__launch_prefill. *info is left alone if the device or the shape is not for this kernel. */
+cudaError_t find_prefill_sm90(const spindle_shape &shape, spindle__prefill_info *info);
+/* *served: whether it is, and has been launched. */
+cudaError_t launch_prefill_sm90(const spindle__attention_params &params, spindle_stream stream, bool *served);
+
+}  // namespace spindle
+
+/* A row of a table of parts. */
+#define SPINDLE__SM90_INSTANCE(kernel, T, D, scores)   \
+  {{DTYPE<T>, DTYPE<T>, D, Keys::RAW, Scores::scores}, \
+   kernel<T, D, Scores::scores>,                       \
+   Sm90Tile<D>::ROWS,                                  \
+   Sm90Tile<D>::KEYS,                                  \
+   Sm90Tile<D>::THREADS,                               \
+   Sm90Tile<D>::K::WIDTH,                              \
+   Sm90Tile<D>::K::SWIZZLE,                            \
+   sizeof(Sm90Smem<D>)},
+
+#endif
