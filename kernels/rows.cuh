@@ -19,7 +19,7 @@ SPINDLE__DEVICE uint2 pack4(const float (&x)[4]) {
   return make_uint2(prim::pack<T>(x[0], x[1]), prim::pack<T>(x[2], x[3]));
 }
 
-/* get4 and put4 take four channels from a multiple of four on, get and put any. */
+/* get4 and put4 take four channels from a multiple of four on, get2 and put2 two from an even one on, get and put any. */
 template <class T>
 struct GlobalRow {
   using Four = uint2;
@@ -29,6 +29,9 @@ struct GlobalRow {
   SPINDLE__DEVICE static void unpack(Four bits, float (&x)[4]) { unpack4<T>(bits, x); }
   SPINDLE__DEVICE void get4(int channel, float (&x)[4]) const { unpack(load4(channel), x); }
   SPINDLE__DEVICE void put4(int channel, const float (&x)[4]) const { prim::st_global((uint2 *)(data + channel), pack4<T>(x)); }
+  SPINDLE__DEVICE void put2(int channel, float x, float y) const {
+    prim::st_global((uint32_t *)(data + channel), prim::pack<T>(x, y));
+  }
   SPINDLE__DEVICE float get(int channel) const { return prim::unpack<T>(prim::ld_global(data + channel)).x; }
   SPINDLE__DEVICE void put(int channel, float x) const { prim::st_global(data + channel, (uint16_t)prim::pack<T>(x, 0.0f)); }
   SPINDLE__DEVICE GlobalRow at(int64_t element) const { return {data + element}; }
@@ -44,6 +47,10 @@ struct GlobalRow<float> {
   SPINDLE__DEVICE void get4(int channel, float (&x)[4]) const { unpack(load4(channel), x); }
   SPINDLE__DEVICE void put4(int channel, const float (&x)[4]) const {
     prim::st_global((float4 *)(data + channel), make_float4(x[0], x[1], x[2], x[3]));
+  }
+  SPINDLE__DEVICE float2 get2(int channel) const { return prim::ld_global((const float2 *)(data + channel)); }
+  SPINDLE__DEVICE void put2(int channel, float x, float y) const {
+    prim::st_global((float2 *)(data + channel), make_float2(x, y));
   }
   SPINDLE__DEVICE float get(int channel) const { return prim::ld_global(data + channel); }
   SPINDLE__DEVICE void put(int channel, float x) const { prim::st_global(data + channel, x); }

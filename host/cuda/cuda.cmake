@@ -67,12 +67,23 @@ if(SPINDLE_WERROR)
   list(APPEND flags --Werror all-warnings -Xcompiler=-Wall,-Wextra,-Werror)
 endif()
 
+# Files for Hopper alone: sm_90a code runs nowhere else.
+set(gencode_sm90 -gencode arch=compute_90a,code=sm_90a)
+if(NOT "90a" IN_LIST architectures)
+  list(FILTER SPINDLE_KERNELS EXCLUDE REGEX "_sm90[^/]*$")
+  list(APPEND flags -DSPINDLE__WITHOUT_SM90)
+endif()
+
 foreach(source ${SPINDLE_KERNELS})
   get_filename_component(name ${source} NAME_WE)
+  set(targets ${gencode})
+  if(name MATCHES "_sm90")
+    set(targets ${gencode_sm90})
+  endif()
   set(object ${PROJECT_BINARY_DIR}/kernels/${name}.o)
   add_custom_command(
     OUTPUT ${object}
-    COMMAND ${CUDAToolkit_NVCC_EXECUTABLE} ${flags} ${gencode} -I${PROJECT_SOURCE_DIR}/kernels -I${PROJECT_SOURCE_DIR}/include
+    COMMAND ${CUDAToolkit_NVCC_EXECUTABLE} ${flags} ${targets} -I${PROJECT_SOURCE_DIR}/kernels -I${PROJECT_SOURCE_DIR}/include
             -MD -MF ${object}.d -c ${source} -o ${object}
     DEPENDS ${source} DEPFILE ${object}.d COMMENT "Building CUDA object ${name}.o" VERBATIM)
   set_source_files_properties(${object} PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
