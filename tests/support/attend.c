@@ -118,7 +118,7 @@ static void make_entries(call *c, int32_t r) {
 }
 
 static void shuffle_pages(call *c) {
-  c->num_pages += gap(c, 3);
+  c->num_pages += c->setup->pool ? (c->setup->pool - 1) * c->num_pages : gap(c, 3);
   if (c->num_pages == 0) c->num_pages = 1;
   int32_t *order = malloc((size_t)c->num_pages * sizeof *order);
   for (int32_t p = 0; p < c->num_pages; p++) order[p] = p;

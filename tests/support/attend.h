@@ -28,6 +28,7 @@ typedef struct test_setup {
   int32_t page_size;   /* 0: dense */
   bool spans;          /* paged: page_index and page_span, keys broken into entries at random */
   bool csr;            /* paged: table_begin instead of a stride */
+  int32_t pool;        /* paged: pages of the pool, in units of those that keys lie in; 0: a few more */
   bool generous;       /* bounds far beyond what the batch needs */
   bool partial;
   bool batched;         /* Q, O and LSE have a batch stride: each request's rows lie in a batch row of their own */

@@ -1,0 +1,104 @@
+/* A text that outgrows its cache is shifted a hundred times: the oldest tokens after the first few go, those behind them move up,
+ * and new ones follow. Keys hold no position, so a shift edits page_index and page_span and nothing else, and what is computed
+ * after a hundred is as good as after one. */
+#include <criterion/criterion.h>
+#include <emulator.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "support/methods.h"
+#include "support/paged.h"
+
+enum { KEPT = 4, CAPACITY = 200, SHIFTS = 100, SOME = 20, PAGE = TEST_PAGED_PAGE };
+
+typedef struct entry {
+  int32_t page, first, end;
+  int64_t index; /* of slot 0 */
+} entry;
+
+typedef struct text {
+  entry entry[TEST_PAGED_ENTRIES];
+  int32_t entries, length;
+  int32_t unused[TEST_PAGED_PAGES], num_unused;
+} text;
+
+static text start_text(test_random *r) {
+  text t = {.num_unused = TEST_PAGED_PAGES};
+  test_random_permutation(r, t.unused, TEST_PAGED_PAGES);
+  return t;
+}
+
+/* New tokens up to the capacity, into the last page and fresh ones. */
+static void grow(test_paged *p, test_random *r, text *t) {
+  int64_t slot[CAPACITY];
+  int32_t count = 0;
+  for (; t->length < CAPACITY; t->length++) {
+    if (!t->entries || t->entry[t->entries - 1].end == PAGE)
+      t->entry[t->entries++] = (entry){.page = t->unused[--t->num_unused], .index = t->length};
+    entry *last = &t->entry[t->entries - 1];
+    slot[count++] = (int64_t)last->page * PAGE + last->end++;
+  }
+  test_paged_append(p, r, slot, count);
+}
+
+/* Tokens [KEPT, KEPT + dropped) go. Pages that hold no token any more are free again. */
+static void shift(text *t, int32_t dropped) {
+  int32_t left = 0;
+  for (int32_t e = 0; e < t->entries; e++) {
+    entry at = t->entry[e], kept = at;
+    const int64_t from = KEPT - at.index, to = from + dropped; /* of its slots */
+    kept.end = (int32_t)(from < at.first ? at.first : from < at.end ? from : at.end);
+    if (kept.end > kept.first) t->entry[left++] = kept;
+    if (to > at.first) at.first = (int32_t)(to < at.end ? to : at.end);
+    at.index -= dropped;
+    if (at.first < at.end && from < at.end) t->entry[left++] = at;
+    if (kept.end == kept.first && at.first == at.end) t->unused[t->num_unused++] = at.page;
+  }
+  t->entries = left;
+  t->length -= dropped;
+}
+
+/* Three decode requests and a prefill of the same text. */
+static void set_requests(test_paged *p, const text *t) {
+  static const int32_t rows[TEST_PAGED_REQUESTS] = {1, 4, 2, 20};
+  for (int32_t x = 0, row = 0; x < TEST_PAGED_REQUESTS; row += rows[x++]) {
+    p->batch->q_begin[x] = row;
+    p->batch->q_len[x] = rows[x];
+    p->batch->kv_len[x] = t->length;
+    p->batch->q_index[x] = t->length - rows[x];
+    p->batch->n[x] = t->length;
+    for (int32_t e = 0; e < t->entries; e++) {
+      const entry *at = &t->entry[e];
+      test_paged_entry(p, x, e, at->page, at->first, at->end, at->index);
+    }
+  }
+}
+
+Test(context_shift, a_hundred_times_without_drift) {
+  test_random r = test_random_start();
+  const test_setup setup = {
+      .shape = {.q_dtype = SPINDLE_BF16, .o_dtype = SPINDLE_F32, .num_q_heads = 8, .num_kv_heads = 2, .head_dim_qk = 64}};
+  const int32_t every = emulator_sees_plain_accesses() || !emulator_catches_faults() ? 10 : 2;
+  test_paged p = test_paged_open(&r, &setup);
+  text t = start_text(&r);
+  double early = 0, late = 0;
+  test_paged_set(&p, 0, test_rule(SPINDLE_ROPE_DEFAULT, 64));
+  test_paged_set(&p, 1, test_rule(SPINDLE_ROPE_DYNAMIC_NTK, 64));
+  test_paged_set(&p, 2, test_remap(test_rule(SPINDLE_ROPE_YARN, 64), SPINDLE_REMAP_REROPE));
+  test_paged_set(&p, 3, test_remap(test_rule(SPINDLE_ROPE_DEFAULT, 64), SPINDLE_REMAP_STREAMING));
+  grow(&p, &r, &t);
+  for (int32_t shifts = 1; shifts <= SHIFTS; shifts++) {
+    char what[40];
+    shift(&t, (int32_t)test_random_int(&r, 1, 60));
+    grow(&p, &r, &t);
+    if (shifts % every) continue;
+    set_requests(&p, &t);
+    snprintf(what, sizeof what, "after %d shifts", shifts);
+    const double off = test_paged_check(what, &p);
+    if (shifts <= SOME) early += off;
+    if (shifts > SHIFTS - SOME) late += off;
+  }
+  /* Errors that added up would be three times as large: the root of nine times as many shifts. */
+  cr_assert_lt(late, 1.5 * early, "off by %.3g in the first shifts, by %.3g in the last", early / SOME, late / SOME);
+  test_paged_close(&p);
+}
