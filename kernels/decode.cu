@@ -1,25 +1,21 @@
 /* Chooses, loads and launches an instance of the decode kernel. */
 #include "decode.cuh"
-#include "instance.cuh"
+#include "decode_instance.cuh"
 
 namespace spindle {
 namespace {
 
-struct DecodeInstance {
-  InstanceKey key;
-  void (*kernel)(spindle__attention_params);
-  size_t shared_bytes, warp_bytes; /* with one warp; of each */
-};
-
 /* One for each that prefill has. */
 const DecodeInstance instances[] = {
-#define SPINDLE__PREFILL(kernel, T, D, keys, scores) \
-  {{DTYPE<T>, D, Keys::keys, Scores::scores},        \
-   decode<T, D, Keys::keys, Scores::scores>,         \
-   sizeof(DecodeSmem<D>),                            \
-   sizeof(DecodeWarp<D>)},
+#define SPINDLE__PREFILL(kernel, T, ...) SPINDLE__DECODE_INSTANCE(decode, T, T, __VA_ARGS__)
 #include "instances.def"
 };
+
+/* NULL if there is none. */
+const DecodeInstance *find_decode(const spindle_shape &shape, Scores scores) {
+  const DecodeInstance *i = find_instance(instances, shape, scores);
+  return i ? i : find_decode_e4m3(shape, scores);
+}
 
 /* As many warps as a block's shared memory has room for. The same on all devices of a kind: how sums are merged depends on it. */
 cudaError_t fit(const DecodeInstance &i, int *warps, size_t *bytes) {
@@ -39,7 +35,7 @@ extern "C" int spindle__decode_find(const spindle_shape *shape, int32_t *blocks)
   using namespace spindle;
   *blocks = 0;
   for (Scores scores : {Scores::PLAIN, Scores::GENERAL}) {
-    const DecodeInstance *i = find_instance(instances, *shape, scores);
+    const DecodeInstance *i = find_decode(*shape, scores);
     if (!i) return cudaSuccess;
     int warps;
     size_t bytes;
@@ -53,7 +49,7 @@ extern "C" int spindle__decode_find(const spindle_shape *shape, int32_t *blocks)
 
 extern "C" int spindle__launch_decode(const spindle__attention_params *params, spindle_stream stream) {
   using namespace spindle;
-  const DecodeInstance *i = find_instance(instances, params->shape, scores_of(*params));
+  const DecodeInstance *i = find_decode(params->shape, scores_of(*params));
   if (!i) return cudaErrorInvalidValue;
   int warps;
   size_t bytes;

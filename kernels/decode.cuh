@@ -64,11 +64,13 @@ struct DecodeSmem {
   DecodeWarp<D> warp[1];     /* as many as the block has */
 };
 
-template <class T, int D, Keys K, Scores S>
+/* E: what K and V are stored in. */
+template <class T, class E, int D, Keys K, Scores S>
 struct Decode {
   using Shape = DecodeTile<D>;
   using Warp = DecodeWarp<D>;
   static constexpr int N = Shape::N, C = Shape::C, CHUNKS = Shape::CHUNKS, KEYS = Shape::KEYS;
+  static constexpr bool EXPANDS = sizeof(E) == 1;
 
   const spindle__attention_params &p;
   DecodeSmem<D> &smem;
@@ -91,7 +93,7 @@ struct Decode {
 
   SPINDLE__DEVICE void find_tile(const KeySource &source, int x, KeyTile<KEYS> &keys) {
     SPINDLE__NO_UNROLL
-    for (int column = prim::lane(); column < KEYS; column += 32) find_keys(p, smem.work, source, x, keys, column);
+    for (int column = prim::lane(); column < KEYS; column += 32) find_keys<E>(p, smem.work, source, x, keys, column);
   }
 
   SPINDLE__DEVICE void multiply_keys(float (&s)[N][4]) {
@@ -155,11 +157,19 @@ struct Decode {
 
   /* ---- A segment ---- */
 
-  SPINDLE__DEVICE void copy_k(const KeyTile<KEYS> &keys) {
-    copy_keys<Tile<D>, KEYS, 32>(prim::shared_address(warp().k), keys.k, keys.valid, p.shape.head_dim_qk, prim::lane());
+  /* A pre-rotated copy holds T. */
+  SPINDLE__DEVICE static bool expands(const KeySource &source) { return EXPANDS && source.copy < 0; }
+
+  SPINDLE__DEVICE void copy_k(const KeySource &source, const KeyTile<KEYS> &keys) {
+    copy_rows<Tile<D>, KEYS, 32>(expands(source), prim::shared_address(warp().k), keys.k, keys.valid, p.shape.head_dim_qk,
+                                 prim::lane());
   }
   SPINDLE__DEVICE void copy_v(const KeyTile<KEYS> &keys) {
-    copy_keys<Tile<D>, KEYS, 32>(prim::shared_address(warp().v), keys.v, keys.valid, p.shape.head_dim_v, prim::lane());
+    copy_rows<Tile<D>, KEYS, 32>(EXPANDS, prim::shared_address(warp().v), keys.v, keys.valid, p.shape.head_dim_v, prim::lane());
+  }
+  /* What this lane has copied and waited for. */
+  SPINDLE__DEVICE static void expand(const unsigned char *tile) {
+    expand_e4m3<T, Tile<D>, KEYS, 32>(prim::shared_address(tile), prim::lane());
   }
 
   SPINDLE__DEVICE void rotate_tile_of_warp(const KeyTile<KEYS> &keys) {
@@ -175,7 +185,7 @@ struct Decode {
     if (x >= tiles) return;
     find_tile(source, x, warp().keys[0]);
     prim::sync_warp();
-    copy_k(warp().keys[0]);
+    copy_k(source, warp().keys[0]);
     prim::cp_async_commit();
     copy_v(warp().keys[0]);
     prim::cp_async_commit();
@@ -184,6 +194,7 @@ struct Decode {
       const KeyTile<KEYS> &keys = warp().keys[parity];
       KeyTile<KEYS> &next = warp().keys[parity ^ 1];
       prim::cp_async_wait<1>();
+      if (expands(source)) expand(warp().k);
       prim::sync_warp();
       if (K == Keys::RAW && source.rotate) {
         rotate_tile_of_warp(keys);
@@ -196,11 +207,12 @@ struct Decode {
       if (x + warps < tiles) {
         find_tile(source, x + warps, next);
         prim::sync_warp();
-        copy_k(next);
+        copy_k(source, next);
       }
       prim::cp_async_commit();
       weigh(s, weights, keys, columns_of(p, smem.work, keys));
       prim::cp_async_wait<1>();
+      if (EXPANDS) expand(warp().v);
       prim::sync_warp();
       multiply_values(weights); /* its last mma.sync is after all lanes' reads of V */
       if (x + warps < tiles) copy_v(next);
@@ -337,7 +349,15 @@ struct Decode {
 
 template <class T, int D, Keys K, Scores S>
 __global__ void __launch_bounds__(32 * DECODE_MOST_WARPS, 1) decode(const __grid_constant__ spindle__attention_params params) {
-  Decode<T, D, K, S> kernel(params);
+  Decode<T, T, D, K, S> kernel(params);
+  kernel.run();
+}
+
+/* K and V of e4m3. */
+template <class T, int D, Keys K, Scores S>
+__global__ void __launch_bounds__(32 * DECODE_MOST_WARPS, 1)
+    decode_e4m3(const __grid_constant__ spindle__attention_params params) {
+  Decode<T, e4m3, D, K, S> kernel(params);
   kernel.run();
 }
 

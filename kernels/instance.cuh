@@ -12,10 +12,12 @@ template <>
 constexpr int32_t DTYPE<bf16> = SPINDLE_BF16;
 template <>
 constexpr int32_t DTYPE<f16> = SPINDLE_F16;
+template <>
+constexpr int32_t DTYPE<e4m3> = SPINDLE_F8E4M3;
 
 /* What instances.def says of an instance. */
 struct InstanceKey {
-  int32_t dtype, head_dim;
+  int32_t q_dtype, kv_dtype, head_dim;
   Keys keys;
   Scores scores;
 };
@@ -25,9 +27,11 @@ template <class Instance, int Count>
 const Instance *find_instance(const Instance (&instances)[Count], const spindle_shape &s, Scores scores) {
   const int32_t dim = max(s.head_dim_qk, s.head_dim_v);
   const Keys keys = s.key_state == SPINDLE_KEYS_RAW ? Keys::RAW : Keys::ROTATED;
-  if (s.q_dtype != s.kv_dtype || (s.o_dtype != s.q_dtype && s.o_dtype != SPINDLE_F32)) return nullptr;
+  if (s.o_dtype != s.q_dtype && s.o_dtype != SPINDLE_F32) return nullptr;
   for (const Instance &i : instances)
-    if (i.key.dtype == s.q_dtype && i.key.head_dim >= dim && i.key.keys == keys && i.key.scores == scores) return &i;
+    if (i.key.q_dtype == s.q_dtype && i.key.kv_dtype == s.kv_dtype && i.key.head_dim >= dim && i.key.keys == keys &&
+        i.key.scores == scores)
+      return &i;
   return nullptr;
 }
 

@@ -2,6 +2,7 @@
 #ifndef SPINDLE_KERNELS_KEYS_CUH
 #define SPINDLE_KERNELS_KEYS_CUH
 
+#include "e4m3.cuh"
 #include "tile.cuh"
 #include "work.cuh"
 
@@ -40,8 +41,8 @@ SPINDLE__DEVICE KeySource key_source(const spindle__prepared &r, const spindle__
   return {-1, true};
 }
 
-/* Threads 0 .. Keys - 1, a column each, or a warp 32 columns; a barrier must follow. */
-template <int Keys, int Rows>
+/* Threads 0 .. Keys - 1, a column each, or a warp 32 columns; a barrier must follow. E: e4m3, or any type of 16 bits. */
+template <class E = bf16, int Keys, int Rows>
 SPINDLE__DEVICE void find_keys(const spindle__attention_params &p, const Work<Rows> &work, const KeySource &source, int x,
                                KeyTile<Keys> &keys, int column = prim::thread_index()) {
   const spindle__prepared &r = p.state.requests[work.request];
@@ -51,8 +52,9 @@ SPINDLE__DEVICE void find_keys(const spindle__attention_params &p, const Work<Ro
   const bool valid = key.valid && u < work.slot1;
   const int64_t k = key.page * p.args.k.page + key.row * p.args.k.row + kv_head * p.args.k.head;
   const int64_t v = key.page * p.args.v.page + key.row * p.args.v.row + kv_head * p.args.v.head;
-  keys.k[column] = source.copy >= 0 ? rotated_row(p, r, kv_head, source.copy, u) : (const unsigned char *)p.args.k.data + 2 * k;
-  keys.v[column] = (const unsigned char *)p.args.v.data + 2 * v;
+  keys.k[column] = source.copy >= 0 ? rotated_row(p, r, kv_head, source.copy, u)
+                                    : (const unsigned char *)p.args.k.data + (int64_t)sizeof(E) * k;
+  keys.v[column] = (const unsigned char *)p.args.v.data + (int64_t)sizeof(E) * v;
   keys.index[column] = key.index;
   if (source.rotate) {
     keys.position[column] = valid ? spindle__map_at(&work.segment->k_map, key.index) : 0;
@@ -73,6 +75,16 @@ SPINDLE__DEVICE void copy_keys(uint32_t tile, const unsigned char *const (&rows)
     const int bytes = valid[row / 32] >> row % 32 & 1 ? chunk_bytes(channels, chunk) : 0;
     prim::cp_async<16>(tile + Layout::chunk(row, chunk), rows[row] + (bytes ? 16 * chunk : 0), bytes);
   }
+}
+
+/* The same; bytes: rows of e4m3, which expand_e4m3 makes 16-bit elements of. */
+template <class Layout, int Keys, int Threads>
+SPINDLE__DEVICE void copy_rows(bool bytes, uint32_t tile, const unsigned char *const (&rows)[Keys],
+                               const uint32_t (&valid)[(Keys + 63) / 64 * 2], int channels, int thread = prim::thread_index()) {
+  if (bytes)
+    copy_e4m3<Layout, Keys, Threads>(tile, rows, valid, channels, thread);
+  else
+    copy_keys<Layout, Keys, Threads>(tile, rows, valid, channels, thread);
 }
 
 /* ---- Visibility ---- */

@@ -51,7 +51,7 @@ typedef struct spindle__attention_params {
   spindle__state state;
   int32_t with_sinks;       /* 0: args.sink_logits are left to spindle_combine */
   int32_t kv_begin, kv_end; /* KV heads of this launch; pre-rotated keys are those of kv_begin .. kv_end - 1 */
-  void *rotated;            /* pre-rotated keys [kv_end - kv_begin][rotated_rows][rotated_stride], elements of kv_dtype */
+  void *rotated;            /* pre-rotated keys [kv_end - kv_begin][rotated_rows][rotated_stride], elements of q_dtype */
   int64_t rotated_rows;
   int32_t rotated_stride;
   float *partial_o;  /* [partials][o_stride], not divided by l */

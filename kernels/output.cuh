@@ -42,12 +42,14 @@ SPINDLE__DEVICE int64_t partial_row(const spindle__attention_params &p, const sp
   return r.work.first_partial + ((int64_t)row * p.shape.num_q_heads + head) * r.work.num_splits + split;
 }
 
-/* What O of a row with these sums is to be multiplied by. One lane stores the row's LSE. */
+/* What O of a row with these sums is to be multiplied by: sums that are partial are not, so the values' scale is in O once. One
+ * lane stores the row's LSE. */
 SPINDLE__DEVICE float finish_row(const spindle__attention_params &p, const spindle__prepared &r, int row, int head, float maximum,
                                  float sum, bool stores) {
   const spindle_attention_args &a = p.args;
   float lse;
-  const float factor = finish(maximum, sum, a.sink_logits && p.with_sinks ? a.sink_logits[head] : -INFINITY, lse);
+  float factor = finish(maximum, sum, a.sink_logits && p.with_sinks ? a.sink_logits[head] : -INFINITY, lse);
+  if (a.v.scale) factor *= a.v.scale[head / p.schedule.group * a.v.scale_head];
   if (stores && a.lse.data)
     a.lse.data[r.number * a.lse.batch + (int64_t)(r.request.q_begin + row) * a.lse.row + head * a.lse.head] = lse;
   return factor;

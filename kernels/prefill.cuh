@@ -13,20 +13,22 @@ struct PrefillInstance {
   size_t shared_bytes;
 };
 
-/* What a part has for a shape, or NULL: prefill_bf16.cu, prefill_f16.cu. */
+/* What a part has for a shape, or NULL: prefill_bf16.cu, ... */
 const PrefillInstance *find_prefill_bf16(const spindle_shape &shape, Scores scores);
 const PrefillInstance *find_prefill_f16(const spindle_shape &shape, Scores scores);
+const PrefillInstance *find_prefill_bf16_e4m3(const spindle_shape &shape, Scores scores);
+const PrefillInstance *find_prefill_f16_e4m3(const spindle_shape &shape, Scores scores);
 
 }  // namespace spindle
 
-/* A row of such a table. */
-#define SPINDLE__PREFILL_INSTANCE(kernel, T, D, keys, scores) \
-  {{DTYPE<T>, D, Keys::keys, Scores::scores},                 \
-   kernel<T, D, Keys::keys, Scores::scores>,                  \
-   PrefillTile<D>::ROWS,                                      \
-   PrefillTile<D>::KEYS,                                      \
-   PrefillTile<D>::THREADS,                                   \
-   PrefillTile<D>::BLOCKS,                                    \
+/* A row of such a table. E: type of K and V. */
+#define SPINDLE__PREFILL_INSTANCE(kernel, T, E, D, keys, scores) \
+  {{DTYPE<T>, DTYPE<E>, D, Keys::keys, Scores::scores},          \
+   kernel<T, D, Keys::keys, Scores::scores>,                     \
+   PrefillTile<D>::ROWS,                                         \
+   PrefillTile<D>::KEYS,                                         \
+   PrefillTile<D>::THREADS,                                      \
+   PrefillTile<D>::BLOCKS,                                       \
    sizeof(PrefillSmem<D>)},
 
 #endif

@@ -6,9 +6,9 @@ namespace spindle {
 namespace {
 
 const PrefillInstance instances[] = {
-#define SPINDLE__PREFILL_f16(...) SPINDLE__PREFILL_INSTANCE(__VA_ARGS__)
+#define SPINDLE__PREFILL_f16(kernel, ...) SPINDLE__PREFILL_INSTANCE(kernel, f16, f16, __VA_ARGS__)
 #define SPINDLE__PREFILL_bf16(...)
-#define SPINDLE__PREFILL(kernel, T, ...) SPINDLE__PREFILL_##T(kernel, T, __VA_ARGS__)
+#define SPINDLE__PREFILL(kernel, T, ...) SPINDLE__PREFILL_##T(kernel, __VA_ARGS__)
 #include "instances.def"
 };
 

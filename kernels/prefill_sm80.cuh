@@ -71,11 +71,13 @@ struct PrefillSmem {
   Work<Shape::ROWS> work;
 };
 
-template <class T, int D, Keys K, Scores S>
+/* E: what K and V are stored in. */
+template <class T, class E, int D, Keys K, Scores S>
 struct Prefill {
   using Shape = PrefillTile<D>;
   using Smem = PrefillSmem<D>;
   static constexpr int M = Shape::M, N = Shape::KEYS / 8, C = Shape::COLUMNS, CHUNKS = D / 8 / C;
+  static constexpr bool EXPANDS = sizeof(E) == 1;
 
   const spindle__attention_params &p;
   Smem &smem;
@@ -134,6 +136,24 @@ struct Prefill {
   }
 
   /* ---- Tiles ---- */
+
+  /* A pre-rotated copy holds T. */
+  SPINDLE__DEVICE static bool expands(const KeySource &source) { return EXPANDS && source.copy < 0; }
+
+  SPINDLE__DEVICE void copy_k(const KeySource &source, const KeyTile<Shape::KEYS> &keys) {
+    copy_rows<Tile<D>, Shape::KEYS, Shape::THREADS>(expands(source), prim::shared_address(smem.tiles.k), keys.k, keys.valid,
+                                                    p.shape.head_dim_qk);
+    prim::cp_async_commit();
+  }
+  SPINDLE__DEVICE void copy_v(const KeyTile<Shape::KEYS> &keys) {
+    copy_rows<Tile<D>, Shape::KEYS, Shape::THREADS>(EXPANDS, prim::shared_address(smem.tiles.v), keys.v, keys.valid,
+                                                    p.shape.head_dim_v);
+    prim::cp_async_commit();
+  }
+  /* What this thread has copied and waited for. */
+  SPINDLE__DEVICE static void expand(const unsigned char *tile) {
+    expand_e4m3<T, Tile<D>, Shape::KEYS, Shape::THREADS>(prim::shared_address(tile));
+  }
 
   SPINDLE__DEVICE void rotate_keys(const KeyTile<Shape::KEYS> &keys) {
     rotate_tile<T, Tile<D>, Shape::RUN>(prim::shared_address(smem.tiles.k), Shape::KEYS, rotary_of(p.shape),
@@ -226,15 +246,14 @@ struct Prefill {
   /* ---- Segments ---- */
 
   SPINDLE__DEVICE void walk_tiles(const KeySource &source) {
-    const uint32_t k = prim::shared_address(smem.tiles.k), v = prim::shared_address(smem.tiles.v);
     const int tiles = (int)((smem.work.slot1 - smem.work.slot0 + Shape::KEYS - 1) / Shape::KEYS);
     for (int x = 0; x < tiles; ++x) {
       const KeyTile<Shape::KEYS> &keys = smem.keys[x % 2];
       prim::cp_async_wait<0>();
+      if (expands(source)) expand(smem.tiles.k);
       prim::sync_block(); /* A */
-      copy_keys<Tile<D>, Shape::KEYS, Shape::THREADS>(v, keys.v, keys.valid, p.shape.head_dim_v);
-      prim::cp_async_commit();
-      if (x + 1 < tiles && prim::thread_index() < Shape::KEYS) find_keys(p, smem.work, source, x + 1, smem.keys[(x + 1) % 2]);
+      copy_v(keys);
+      if (x + 1 < tiles && prim::thread_index() < Shape::KEYS) find_keys<E>(p, smem.work, source, x + 1, smem.keys[(x + 1) % 2]);
       if (K == Keys::RAW && source.rotate) {
         rotate_keys(keys);
         prim::sync_block();
@@ -244,12 +263,9 @@ struct Prefill {
       uint32_t weights[M][N][2];
       multiply_keys(s, works);
       prim::cp_async_wait<0>();
+      if (EXPANDS) expand(smem.tiles.v);
       prim::sync_block(); /* B */
-      if (x + 1 < tiles) {
-        const KeyTile<Shape::KEYS> &next = smem.keys[(x + 1) % 2];
-        copy_keys<Tile<D>, Shape::KEYS, Shape::THREADS>(k, next.k, next.valid, p.shape.head_dim_qk);
-        prim::cp_async_commit();
-      }
+      if (x + 1 < tiles) copy_k(source, smem.keys[(x + 1) % 2]);
       if (!works) continue;
       weigh(s, weights, keys, columns_of(p, smem.work, keys));
       multiply_values(weights);
@@ -261,7 +277,7 @@ struct Prefill {
     const KeySource source = key_source(request(), smem.work.segment->k_map, K == Keys::RAW);
     const uint32_t q = prim::shared_address(smem.tiles.q);
     place_rows(p, smem.work);
-    if (prim::thread_index() < Shape::KEYS) find_keys(p, smem.work, source, 0, smem.keys[0]);
+    if (prim::thread_index() < Shape::KEYS) find_keys<E>(p, smem.work, source, 0, smem.keys[0]);
     if (first)
       clear();
     else
@@ -269,9 +285,7 @@ struct Prefill {
     prim::sync_block();
     copy_queries<Tile<D>>(p, smem.work, q);
     prim::cp_async_commit();
-    copy_keys<Tile<D>, Shape::KEYS, Shape::THREADS>(prim::shared_address(smem.tiles.k), smem.keys[0].k, smem.keys[0].valid,
-                                                    p.shape.head_dim_qk);
-    prim::cp_async_commit();
+    copy_k(source, smem.keys[0]);
     prim::cp_async_wait<1>();
     prim::sync_block();
     rotate_queries<T, Tile<D>, Shape::RUN, Shape::ROWS>(p, smem.work, q, K == Keys::RAW);
@@ -312,7 +326,15 @@ struct Prefill {
 template <class T, int D, Keys K, Scores S>
 __global__ void __launch_bounds__(PrefillTile<D>::THREADS, PrefillTile<D>::BLOCKS)
     prefill_sm80(const __grid_constant__ spindle__attention_params params) {
-  Prefill<T, D, K, S> kernel(params);
+  Prefill<T, T, D, K, S> kernel(params);
+  kernel.run();
+}
+
+/* K and V of e4m3. */
+template <class T, int D, Keys K, Scores S>
+__global__ void __launch_bounds__(PrefillTile<D>::THREADS, PrefillTile<D>::BLOCKS)
+    prefill_sm80_e4m3(const __grid_constant__ spindle__attention_params params) {
+  Prefill<T, e4m3, D, K, S> kernel(params);
   kernel.run();
 }
 

@@ -26,6 +26,7 @@
 #ifndef SPINDLE_KERNELS_ROTATE_KEYS_CUH
 #define SPINDLE_KERNELS_ROTATE_KEYS_CUH
 
+#include "e4m3.cuh"
 #include "launch.h"
 #include "rope/interpolation.h"
 #include "rope/rope.h"
@@ -38,12 +39,14 @@ constexpr int ROTATE_THREADS = 128, ROTATE_LINE = 8, ROTATE_LINES = SPINDLE__ROT
 
 /* ---- Keys that prepare chose, into scratch ---- */
 
-template <class T>
+/* E: what the cache holds; T: what the copy does. */
+template <class E, class T>
 struct PrerotatedKeys {
   using Params = spindle__attention_params;
-  using Row = GlobalRow<T>;
+  using In = GlobalRow<E>;
+  using Out = GlobalRow<T>;
   struct Rows {
-    Row key[SPINDLE__ROTATE_BLOCK]; /* data NULL: the slot holds no key */
+    In key[SPINDLE__ROTATE_BLOCK]; /* data NULL: the slot holds no key */
     int64_t position[SPINDLE__ROTATE_BLOCK];
     float distance[SPINDLE__ROTATE_BLOCK]; /* xPos: from the key to its centre */
     float rates[SPINDLE__MAX_PAIRS];
@@ -51,7 +54,7 @@ struct PrerotatedKeys {
 
   const Params &p;
   Rows &rows;
-  Row out; /* of the item's first slot */
+  Out out; /* of the item's first slot */
   int slots;
   Rotation rotation;
 
@@ -91,7 +94,7 @@ struct PrerotatedKeys {
       rows.rates[t] = (float)(spindle__xpos_log2_zeta(p.shape.rotary_dim, t) / r.scale_base);
     slots = (int)spindle__min(SPINDLE__ROTATE_BLOCK, r.num_slots - u0);
     const int64_t row = r.rotated_at + copy * r.num_slots + u0;
-    out = Row::of(p.rotated, (head * p.rotated_rows + row) * p.rotated_stride);
+    out = Out::of(p.rotated, (head * p.rotated_rows + row) * p.rotated_stride);
     rotation.phases = spindle__phases_of(&p.state, pairs, request, map.scaled);
     rotation.offsets = nullptr; /* queries have them */
     rotation.rates = r.scale_base > 0 ? rows.rates : nullptr;
@@ -104,7 +107,7 @@ struct PrerotatedKeys {
     const spindle__key key = spindle__key_at(&p.batch, &r.request, u0 + slot);
     rows.key[slot].data = nullptr;
     if (key.valid)
-      rows.key[slot] = Row::of(p.args.k.data, key.page * p.args.k.page + key.row * p.args.k.row + kv_head * p.args.k.head);
+      rows.key[slot] = In::of(p.args.k.data, key.page * p.args.k.page + key.row * p.args.k.row + kv_head * p.args.k.head);
     rows.position[slot] = spindle__map_at(&map, key.index);
     if (r.scale_base > 0) {
       const int64_t block = spindle__decay_block(r.scale_base);
@@ -113,12 +116,13 @@ struct PrerotatedKeys {
   }
 
   struct Line {
-    using Row = GlobalRow<T>;
+    using In = GlobalRow<E>;
+    using Out = GlobalRow<T>;
     const PrerotatedKeys &keys;
     int first, count;
     SPINDLE__DEVICE bool has(int k) const { return keys.rows.key[first + k].data != nullptr; }
-    SPINDLE__DEVICE Row in(int k) const { return keys.rows.key[first + k]; }
-    SPINDLE__DEVICE Row out(int k) const { return keys.out.at((int64_t)(first + k) * keys.p.rotated_stride); }
+    SPINDLE__DEVICE In in(int k) const { return keys.rows.key[first + k]; }
+    SPINDLE__DEVICE Out out(int k) const { return keys.out.at((int64_t)(first + k) * keys.p.rotated_stride); }
     SPINDLE__DEVICE float distance(int k) const { return keys.rotation.rates ? keys.rows.distance[first + k] : 0.0f; }
     SPINDLE__DEVICE Turn start(const Rotary &rotary, int group, Rotation &rotation) const {
       rotation = keys.rotation;
@@ -146,7 +150,7 @@ SPINDLE__SHARED int64_t spindle__rotate_items(const spindle__rotate_params *p) {
 template <class T>
 struct RotatedRows {
   using Params = spindle__rotate_params;
-  using Row = GlobalRow<T>;
+  using In = GlobalRow<T>;
   struct Rows {
     spindle__phase phases[SPINDLE__MAX_PAIRS]; /* [rows of the item][pairs] */
     float factor[ROTATE_LINE];
@@ -193,14 +197,14 @@ struct RotatedRows {
   }
 
   struct Line {
-    using Row = GlobalRow<T>;
+    using In = GlobalRow<T>;
     const RotatedRows &source;
     int row, head, count;
     SPINDLE__DEVICE bool has(int) const { return true; }
-    SPINDLE__DEVICE Row in(int k) const { return of(source.p.args.x, k); }
-    SPINDLE__DEVICE Row out(int k) const { return of(source.p.args.out, k); }
-    SPINDLE__DEVICE Row of(const spindle_rows &t, int k) const {
-      return Row::of(t.data, (source.first + row) * t.row + (head + k) * t.head);
+    SPINDLE__DEVICE In in(int k) const { return of(source.p.args.x, k); }
+    SPINDLE__DEVICE In out(int k) const { return of(source.p.args.out, k); }
+    SPINDLE__DEVICE In of(const spindle_rows &t, int k) const {
+      return In::of(t.data, (source.first + row) * t.row + (head + k) * t.head);
     }
     SPINDLE__DEVICE float distance(int) const { return 0.0f; }
     /* All of a line is at one position. The inverse is -sin of the same phase. */
@@ -243,15 +247,15 @@ struct StagedRow {
 
 /* A line's rows, four pairs of each. */
 template <class Line>
-SPINDLE__DEVICE void rotate_line(const Line &line, RotateStage<typename Line::Row> &stage, const Rotary &rotary, int group) {
-  using Row = typename Line::Row;
+SPINDLE__DEVICE void rotate_line(const Line &line, RotateStage<typename Line::In> &stage, const Rotary &rotary, int group) {
+  using In = typename Line::In;
   const int first = rotary.offset + (rotary.interleaved ? 8 : 4) * group,
             second = first + (rotary.interleaved ? 4 : rotary.pairs);
   const int thread = prim::thread_index();
   for (int k = 0; rotary.vectors && k < line.count; ++k) {
     if (!line.has(k)) continue;
-    prim::cp_async<sizeof(typename Row::Four)>(prim::shared_address(&stage.at[k][0][thread]), line.in(k).data + first);
-    prim::cp_async<sizeof(typename Row::Four)>(prim::shared_address(&stage.at[k][1][thread]), line.in(k).data + second);
+    prim::cp_async<sizeof(typename In::Four)>(prim::shared_address(&stage.at[k][0][thread]), line.in(k).data + first);
+    prim::cp_async<sizeof(typename In::Four)>(prim::shared_address(&stage.at[k][1][thread]), line.in(k).data + second);
   }
   prim::cp_async_commit();
   Rotation rotation;
@@ -261,7 +265,7 @@ SPINDLE__DEVICE void rotate_line(const Line &line, RotateStage<typename Line::Ro
     float x[4], y[4];
     if (!line.has(k)) continue;
     const uint32_t vectors[] = {prim::shared_address(&stage.at[k][0][thread]), prim::shared_address(&stage.at[k][1][thread])};
-    load_pairs(rotary, StagedRow<Row>{line.in(k), {vectors[0], vectors[1]}, first}, group, x, y);
+    load_pairs(rotary, StagedRow<In>{line.in(k), {vectors[0], vectors[1]}, first}, group, x, y);
     line.go_to(turn, k, rotary, group);
     rotate_pairs(turn, rotation, rotary, group, line.distance(k), x, y);
     store_pairs(rotary, line.out(k), group, x, y);
@@ -275,7 +279,7 @@ SPINDLE__DEVICE void copy_line(const Line &line, const Rotary &rotary, int chann
   if (channel >= begin && min(channel + 4, channels) <= end) return;
   for (int k = 0; k < line.count; ++k) {
     float x[4];
-    if (!line.has(k) || line.in(k).data == line.out(k).data) continue;
+    if (!line.has(k) || (const void *)line.in(k).data == line.out(k).data) continue;
     get_some(line.in(k), channel, channels, x);
     put_some(line.out(k), channel, channels, x, begin, end);
   }
@@ -290,7 +294,7 @@ SPINDLE__DEVICE void copy_item(const Source &source, const Rotary &rotary, int c
 
 template <class Source>
 struct RotateSmem {
-  RotateStage<typename Source::Row> stage;
+  RotateStage<typename Source::In> stage;
   typename Source::Rows rows;
 };
 

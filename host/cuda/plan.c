@@ -19,11 +19,13 @@
 /* ---- Shapes ---- */
 
 static spindle_status check_dtypes(const spindle_shape *s) {
-  bool served = s->q_dtype == s->kv_dtype && (s->q_dtype == SPINDLE_F16 || s->q_dtype == SPINDLE_BF16);
-  return served ? SPINDLE_OK
-                : spindle__fail(SPINDLE_UNSUPPORTED,
-                                "the cuda backend serves shape.q_dtype f16 or bf16 with the same kv_dtype, not %s with %s",
-                                spindle__dtype_name(s->q_dtype), spindle__dtype_name(s->kv_dtype));
+  bool served =
+      (s->q_dtype == SPINDLE_F16 || s->q_dtype == SPINDLE_BF16) && (s->kv_dtype == s->q_dtype || s->kv_dtype == SPINDLE_F8E4M3);
+  return served
+             ? SPINDLE_OK
+             : spindle__fail(SPINDLE_UNSUPPORTED,
+                             "the cuda backend serves shape.q_dtype f16 or bf16 with the same kv_dtype or f8e4m3, not %s with %s",
+                             spindle__dtype_name(s->q_dtype), spindle__dtype_name(s->kv_dtype));
 }
 
 static spindle_status find_kernel(const spindle_plan *plan, spindle__kernel *kernel) {
@@ -108,12 +110,12 @@ static int64_t most_rotated_rows(const spindle_plan *plan, const spindle__cuda_l
   if (least > o->max_q_len) return 0;
   int64_t requests = spindle__min(o->max_requests, o->max_q_rows / least);
   int64_t rows = requests * spindle__ceil_div(o->max_kv_len, page) * page * most_copies(o->remap_set);
-  return spindle__min(rows, HEAD_BYTES / (y->rotated_stride * (int64_t)spindle__dtype_bytes(s->kv_dtype)));
+  return spindle__min(rows, HEAD_BYTES / (y->rotated_stride * (int64_t)spindle__dtype_bytes(s->q_dtype)));
 }
 
 static void lay_out_scratch(const spindle_plan *plan, spindle__cuda_layout *y) {
   const spindle_shape *s = &plan->shape;
-  size_t element = spindle__dtype_bytes(s->kv_dtype);
+  size_t element = spindle__dtype_bytes(s->q_dtype); /* of a rotated key */
   y->o_stride = plan->kernel.head_dim;
   y->rotated_stride = (int32_t)spindle__ceil_div(s->head_dim_qk, 8) * 8;
   y->max_partials = most_partials(plan);

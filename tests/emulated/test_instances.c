@@ -20,10 +20,11 @@ enum {
 
 typedef struct row {
   const char *kernel;
-  int32_t dtype, head_dim, key_state, general;
+  int32_t dtype, kv_dtype, head_dim, key_state, general;
 } row;
 static const row rows[] = {
-#define SPINDLE__PREFILL(kernel, T, D, keys, scores) {#kernel, IS_##T, D, IS_##keys, IS_##scores},
+#define SPINDLE__PREFILL(kernel, T, D, keys, scores)      {#kernel, IS_##T, IS_##T, D, IS_##keys, IS_##scores},
+#define SPINDLE__PREFILL_E4M3(kernel, T, D, keys, scores) {#kernel, IS_##T, SPINDLE_F8E4M3, D, IS_##keys, IS_##scores},
 #include "kernels/instances.def"
 };
 enum { NUM_ROWS = sizeof rows / sizeof *rows, MOST_KERNELS = 16 };
@@ -43,6 +44,7 @@ static launched run(test_random *r, const row *at, int32_t head_dim) {
   static const float slopes[] = {0.1f, 0.2f};
   test_setup setup = {.backend = SPINDLE_BACKEND_CUDA,
                       .shape = {.q_dtype = at->dtype,
+                                .kv_dtype = at->kv_dtype,
                                 .num_q_heads = 2,
                                 .head_dim_qk = head_dim,
                                 .key_state = at->key_state,
@@ -52,8 +54,8 @@ static launched run(test_random *r, const row *at, int32_t head_dim) {
   const void *const *list;
   launched l;
   char text[100];
-  snprintf(text, sizeof text, "%s: dtype %d, head dim %d of %d, keys %d, general %d", at->kernel, at->dtype, head_dim,
-           at->head_dim, at->key_state, at->general);
+  snprintf(text, sizeof text, "%s: dtypes %d and %d, head dim %d of %d, keys %d, general %d", at->kernel, at->dtype, at->kv_dtype,
+           head_dim, at->head_dim, at->key_state, at->general);
   emulator_forget();
   test_halves(text, &setup, &q, 1);
   l.count = emulator_kernels(&list);
@@ -69,7 +71,7 @@ Test(instances, every_row_is_reached) {
   test_random r = test_random_start();
   for (int32_t x = 0; x < NUM_ROWS; x++) {
     int32_t below = 0;
-    if (strcmp(rows[x].kernel, "prefill_sm80") != 0) continue;
+    if (strncmp(rows[x].kernel, "prefill_sm80", 12) != 0) continue;
     for (int32_t y = 0; y < NUM_ROWS; y++)
       if (rows[y].head_dim < rows[x].head_dim && rows[y].head_dim > below) below = rows[y].head_dim;
     exact[x] = run(&r, &rows[x], rows[x].head_dim);
@@ -82,14 +84,14 @@ Test(instances, every_row_is_reached) {
       for (int32_t y = 0; y < NUM_ROWS; y++) others += y != x && has(&exact[y], exact[x].kernel[k]);
       own += !others && has(&padded[x], exact[x].kernel[k]);
     }
-    cr_assert(own || !exact[x].count, "row %d (dtype %d, head dim %d, keys %d, general %d) has no kernel of its own", x,
-              rows[x].dtype, rows[x].head_dim, rows[x].key_state, rows[x].general);
+    cr_assert(own || !exact[x].count, "row %d (dtypes %d and %d, head dim %d, keys %d, general %d) has no kernel of its own", x,
+              rows[x].dtype, rows[x].kv_dtype, rows[x].head_dim, rows[x].key_state, rows[x].general);
   }
 }
 
 static bool has_row(const spindle_shape *s) {
   for (int32_t x = 0; x < NUM_ROWS; x++)
-    if (rows[x].dtype == s->q_dtype && s->kv_dtype == s->q_dtype && rows[x].key_state == s->key_state &&
+    if (rows[x].dtype == s->q_dtype && rows[x].kv_dtype == s->kv_dtype && rows[x].key_state == s->key_state &&
         rows[x].head_dim >= s->head_dim_qk && rows[x].head_dim >= s->head_dim_v)
       return true;
   return false;

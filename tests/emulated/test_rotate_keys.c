@@ -19,6 +19,7 @@ typedef struct keys_case {
   spindle_shape shape;
   int32_t page_size; /* 0: dense, PAGES batch rows of dense_rows */
   int32_t dense_rows, rows_each, k_head, stride;
+  size_t k_size; /* of an element of K; a rotated one is of q_dtype */
   bool spans;
   spindle_batch batch;
   int32_t pages[REQUESTS * MOST_ENTRIES];
@@ -117,7 +118,9 @@ static keys_case *make_case(test_random *r, spindle_shape shape, int32_t page_si
   int32_t order[PAGES];
   *c = (keys_case){.shape = shape, .page_size = page_size, .dense_rows = 150, .spans = spans};
   c->rows_each = page_size ? page_size : c->dense_rows;
-  c->stride = c->k_head = (shape.head_dim_qk + 7) / 8 * 8;
+  c->stride = (shape.head_dim_qk + 7) / 8 * 8;
+  c->k_head = (shape.head_dim_qk + 15) / 16 * 16;
+  c->k_size = test_dtype_bytes(shape.kv_dtype);
   test_random_permutation(r, order, PAGES);
   for (int32_t q = 0; q < REQUESTS; q++) {
     if (page_size)
@@ -127,7 +130,7 @@ static keys_case *make_case(test_random *r, spindle_shape shape, int32_t page_si
     draw_rule(r, c, q, plain);
   }
   *blocks = place(r, c);
-  c->k_bytes = (size_t)PAGES * (size_t)c->rows_each * HEADS * (size_t)c->k_head * 2;
+  c->k_bytes = (size_t)PAGES * (size_t)c->rows_each * HEADS * (size_t)c->k_head * c->k_size;
   c->rotated_bytes = (size_t)HEADS * (size_t)c->rotated_rows * (size_t)c->stride * 2;
   c->k = test_memory(c->k_bytes);
   c->rotated = test_memory(c->rotated_bytes); /* NaN */
@@ -135,7 +138,7 @@ static keys_case *make_case(test_random *r, spindle_shape shape, int32_t page_si
     int64_t at;
     for (int64_t u = 0; u < c->request[q].num_slots; u++)
       for (int32_t x = 0; key_in(c, q, u, &at) >= 0 && x < HEADS * c->k_head; x++)
-        test_store(shape.kv_dtype, c->k + 2 * (at + x), (float)test_random_normal(r));
+        test_store(shape.kv_dtype, c->k + (size_t)(at + x) * c->k_size, (float)test_random_normal(r));
   }
   return c;
 }
@@ -186,11 +189,11 @@ static void check_key(const keys_case *c, int32_t q, int32_t copy, int64_t index
     growth[t] = p->scale_base > 0 ? pow(zeta, -(double)(index % block) / p->scale_base) : 1;
     largest = fmax(largest, growth[t]);
   }
-  for (int32_t d = 0; d < dim; d++) x[d] = test_load(c->shape.kv_dtype, k + 2 * d);
+  for (int32_t d = 0; d < dim; d++) x[d] = test_load(c->shape.kv_dtype, k + (size_t)d * c->k_size);
   test_exact_rotate(&c->shape, c->w[q], position, divisor, 1, growth, x, want);
   for (int32_t d = 0; d < dim; d++) {
-    double y = (double)test_load(c->shape.kv_dtype, got + 2 * d);
-    double tolerance = test_unit_roundoff(c->shape.kv_dtype) * fabs(want[d]) + 1e-5 * largest; /* |x| <= 6, cos within 1e-6 */
+    double y = (double)test_load(c->shape.q_dtype, got + 2 * d);
+    double tolerance = test_unit_roundoff(c->shape.q_dtype) * fabs(want[d]) + 1e-5 * largest; /* |x| <= 6, cos within 1e-6 */
     bool turns = d >= c->shape.rotary_offset && d < c->shape.rotary_offset + 2 * pairs;
     cr_assert(turns ? fabs(y - want[d]) <= tolerance : y == want[d],
               "request %d, remap %d, copy %d, head %d, index %lld: channel %d is %g, not %g", q, p->position.remap, copy, head,
@@ -207,7 +210,7 @@ static void check_request(const keys_case *c, int32_t q, int32_t kv_begin, int32
       int32_t copy = x % copies, head = x / copies;
       int64_t at, index = key_in(c, q, u, &at), row = head * c->rotated_rows + p->rotated_at + copy * p->num_slots + u;
       if (index < 0) continue;
-      check_key(c, q, copy, index, kv_begin + head, c->k + 2 * (at + (kv_begin + head) * c->k_head),
+      check_key(c, q, copy, index, kv_begin + head, c->k + (size_t)(at + (kv_begin + head) * c->k_head) * c->k_size,
                 c->rotated + 2 * row * c->stride);
       memset(written + row * c->stride, 1, (size_t)c->shape.head_dim_qk);
     }
@@ -234,17 +237,35 @@ Test(rotate_keys, every_key_once_where_it_belongs) {
   spindle_context *context;
   spindle_context_options options = {.struct_size = sizeof options, .backend = SPINDLE_BACKEND_CUDA};
   static const spindle_shape shapes[] = {
-      {.kv_dtype = SPINDLE_BF16, .head_dim_qk = 64, .rotary_dim = 64},
-      {.kv_dtype = SPINDLE_F16, .head_dim_qk = 64, .rotary_dim = 64, .pair_layout = 1},
-      {.kv_dtype = SPINDLE_BF16, .head_dim_qk = 80, .rotary_dim = 48, .rotary_offset = 16, .pair_layout = 1},
-      {.kv_dtype = SPINDLE_F16, .head_dim_qk = 45, .rotary_dim = 22, .rotary_offset = 7},
-      {.kv_dtype = SPINDLE_BF16, .head_dim_qk = 33, .rotary_dim = 20, .rotary_offset = 3, .pair_layout = 1},
+      {.q_dtype = SPINDLE_BF16, .kv_dtype = SPINDLE_BF16, .head_dim_qk = 64, .rotary_dim = 64},
+      {.q_dtype = SPINDLE_F16, .kv_dtype = SPINDLE_F16, .head_dim_qk = 64, .rotary_dim = 64, .pair_layout = 1},
+      {.q_dtype = SPINDLE_BF16,
+       .kv_dtype = SPINDLE_BF16,
+       .head_dim_qk = 80,
+       .rotary_dim = 48,
+       .rotary_offset = 16,
+       .pair_layout = 1},
+      {.q_dtype = SPINDLE_F16, .kv_dtype = SPINDLE_F16, .head_dim_qk = 45, .rotary_dim = 22, .rotary_offset = 7},
+      {.q_dtype = SPINDLE_BF16,
+       .kv_dtype = SPINDLE_BF16,
+       .head_dim_qk = 33,
+       .rotary_dim = 20,
+       .rotary_offset = 3,
+       .pair_layout = 1},
+      {.q_dtype = SPINDLE_BF16, .kv_dtype = SPINDLE_F8E4M3, .head_dim_qk = 64, .rotary_dim = 64},
+      {.q_dtype = SPINDLE_F16, .kv_dtype = SPINDLE_F8E4M3, .head_dim_qk = 45, .rotary_dim = 22, .rotary_offset = 7},
+      {.q_dtype = SPINDLE_F16,
+       .kv_dtype = SPINDLE_F8E4M3,
+       .head_dim_qk = 80,
+       .rotary_dim = 48,
+       .rotary_offset = 16,
+       .pair_layout = 1},
   };
   test_ok(spindle_context_create(&context, &options));
-  for (int round = 0; round < 15; round++) {
+  for (int round = 0; round < 24; round++) {
     static const int32_t sizes[] = {0, 1, 16, 64};
     int32_t page_size = sizes[test_random_int(&r, 0, 3)];
-    check_all(context, &r, shapes[round % 5], page_size, page_size && test_random_once_in(&r, 2));
+    check_all(context, &r, shapes[round % 8], page_size, page_size && test_random_once_in(&r, 2));
   }
   spindle_context_destroy(context);
 }

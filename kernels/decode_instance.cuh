@@ -1,0 +1,27 @@
+/* The table of decode kernels, in parts that are compiled side by side. */
+#ifndef SPINDLE_KERNELS_DECODE_INSTANCE_CUH
+#define SPINDLE_KERNELS_DECODE_INSTANCE_CUH
+
+#include "instance.cuh"
+
+namespace spindle {
+
+struct DecodeInstance {
+  InstanceKey key;
+  void (*kernel)(spindle__attention_params);
+  size_t shared_bytes, warp_bytes; /* with one warp; of each */
+};
+
+/* What decode_e4m3.cu has for a shape, or NULL. */
+const DecodeInstance *find_decode_e4m3(const spindle_shape &shape, Scores scores);
+
+}  // namespace spindle
+
+/* A row of such a table. E: type of K and V. */
+#define SPINDLE__DECODE_INSTANCE(kernel, T, E, D, keys, scores) \
+  {{DTYPE<T>, DTYPE<E>, D, Keys::keys, Scores::scores},         \
+   kernel<T, D, Keys::keys, Scores::scores>,                    \
+   sizeof(DecodeSmem<D>),                                       \
+   sizeof(DecodeWarp<D>)},
+
+#endif

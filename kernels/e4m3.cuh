@@ -1,0 +1,92 @@
+/* Keys and values that are stored in e4m3, in tiles of 16-bit elements: copied as they are, expanded to T where they have landed.
+ *
+ * Sixteen channels are 16 bytes and become two chunks of the tile, 2c and 2c + 1, which share an aligned block of 32 bytes under
+ * every layout. The bytes land in one half of that block, so no two threads touch the same block: each expands those that it has
+ * copied itself, once it has waited for its own copies, and the barrier that makes a tile everybody's comes after. There is none
+ * in between. Which half alternates with the lines of 32 banks: eight lanes, whose blocks are two lines, touch all banks once.
+ *
+ * e4m3 is exact in f16 and in bf16, so products see the numbers that are stored; their scales join the scores' scale (work.cuh)
+ * and the rows of O (finish_row). NaN stays NaN.
+ *
+ * Cost of a block of 16 channels, from sm_89 on: a load and two stores of 16 bytes, 8 conversions to f16, and for bf16 16 to
+ * float and 8 back; about 14 instructions around them. With f16 30, with bf16 54: a tile of 64 rows at D = 128 takes 512 blocks,
+ * 480 or 860 issue slots of a warp's, 120 or 215 clk of an SM's four schedulers for 8 KB, which take 440 clk to arrive at what an
+ * H200 can copy (18.6 bytes a clk and SM); 24 KB of shared memory traffic, 190 clk. By bits (move, multiply by 2^120) bf16 would
+ * be 5 instructions for two numbers instead of 4, on a pipe that is half as wide, and 480 for NaN. Before sm_89 conversions
+ * are bit by bit, three times as many instructions. */
+#ifndef SPINDLE_KERNELS_E4M3_CUH
+#define SPINDLE_KERNELS_E4M3_CUH
+
+#include "rows.cuh"
+
+namespace spindle {
+
+/* Two e4m3 as two T, exactly. To bf16 by way of f16 and float. */
+template <class T>
+SPINDLE__DEVICE uint32_t widen2(uint32_t two);
+template <>
+SPINDLE__DEVICE uint32_t widen2<f16>(uint32_t two) {
+  return prim::e4m3x2_to_f16x2((uint16_t)two);
+}
+template <>
+SPINDLE__DEVICE uint32_t widen2<bf16>(uint32_t two) {
+  const float2 x = prim::unpack<f16>(prim::e4m3x2_to_f16x2((uint16_t)two));
+  return prim::pack<bf16>(x.x, x.y);
+}
+
+/* Eight. */
+template <class T>
+SPINDLE__DEVICE uint4 widen8(uint32_t low, uint32_t high) {
+  return make_uint4(widen2<T>(low), widen2<T>(low >> 16), widen2<T>(high), widen2<T>(high >> 16));
+}
+
+/* ---- Rows in global memory, as rows.cuh has them: for reading, without the scale ---- */
+
+template <>
+struct GlobalRow<e4m3> {
+  using Four = uint32_t;
+  const uint8_t *data;
+  SPINDLE__DEVICE static GlobalRow of(const void *tensor, int64_t element) { return {(const uint8_t *)tensor + element}; }
+  SPINDLE__DEVICE Four load4(int channel) const { return prim::ld_global((const Four *)(data + channel)); }
+  SPINDLE__DEVICE static void unpack(Four bits, float (&x)[4]) {
+    unpack4<f16>(make_uint2(widen2<f16>(bits), widen2<f16>(bits >> 16)), x);
+  }
+  SPINDLE__DEVICE void get4(int channel, float (&x)[4]) const { unpack(load4(channel), x); }
+  SPINDLE__DEVICE float get(int channel) const { return prim::unpack<f16>(widen2<f16>(data[channel])).x; }
+};
+
+/* ---- Tiles ---- */
+
+/* Where the bytes of a block land, from the address of its first chunk. Tiles begin on multiples of 128 bytes. */
+SPINDLE__DEVICE uint32_t landing(uint32_t first) { return (first & ~16u) | (first >> 3 & 16u); }
+
+/* Starts copying rows of e4m3 into a tile of 16-bit elements, as copy_keys does. */
+template <class Layout, int Keys, int Threads>
+SPINDLE__DEVICE void copy_e4m3(uint32_t tile, const unsigned char *const (&rows)[Keys],
+                               const uint32_t (&valid)[(Keys + 63) / 64 * 2], int channels, int thread = prim::thread_index()) {
+  constexpr int BLOCKS = Layout::CHUNKS / 2;
+  SPINDLE__NO_UNROLL
+  for (int i = thread; i < Keys * BLOCKS; i += Threads) {
+    const int row = i / BLOCKS, block = i % BLOCKS;
+    const int bytes = valid[row / 32] >> row % 32 & 1 ? max(0, min(16, channels - 16 * block)) : 0;
+    prim::cp_async<16>(landing(tile + Layout::chunk(row, 2 * block)), rows[row] + (bytes ? 16 * block : 0), bytes);
+  }
+}
+
+/* The blocks that this thread has copied become T. After its wait, before the barrier. */
+template <class T, class Layout, int Keys, int Threads>
+SPINDLE__DEVICE void expand_e4m3(uint32_t tile, int thread = prim::thread_index()) {
+  constexpr int BLOCKS = Layout::CHUNKS / 2;
+  SPINDLE__NO_UNROLL
+  for (int i = thread; i < Keys * BLOCKS; i += Threads) {
+    const uint32_t first = tile + Layout::chunk(i / BLOCKS, 2 * (i % BLOCKS)), half = landing(first);
+    const uint4 x = prim::ld_shared<uint4>(half);
+    const bool lower = half == first; /* the half has the lower channels' place */
+    prim::st_shared(half, widen8<T>(lower ? x.x : x.z, lower ? x.y : x.w));
+    prim::st_shared(half ^ 16u, widen8<T>(lower ? x.z : x.x, lower ? x.w : x.y));
+  }
+}
+
+}  // namespace spindle
+
+#endif

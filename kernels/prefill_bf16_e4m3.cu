@@ -1,0 +1,21 @@
+/* The prefill kernels of instances.def whose Q is bf16, K and V e4m3. */
+#include "prefill.cuh"
+#include "prefill_sm80.cuh"
+
+namespace spindle {
+namespace {
+
+const PrefillInstance instances[] = {
+#define SPINDLE__PREFILL_bf16(kernel, ...) SPINDLE__PREFILL_INSTANCE(kernel, bf16, e4m3, __VA_ARGS__)
+#define SPINDLE__PREFILL_f16(...)
+#define SPINDLE__PREFILL_E4M3(kernel, T, ...) SPINDLE__PREFILL_##T(kernel, __VA_ARGS__)
+#include "instances.def"
+};
+
+}  // namespace
+
+const PrefillInstance *find_prefill_bf16_e4m3(const spindle_shape &shape, Scores scores) {
+  return find_instance(instances, shape, scores);
+}
+
+}  // namespace spindle
