@@ -1,4 +1,4 @@
-# Code sizes, loops, dynamic shared memory and ptxas -v of a file: a line of the table for every kernel.
+# Code sizes, loops, dynamic shared memory and ptxas -v: a line of the table for every kernel that was compiled.
 function number(hex,  x, k) {
   x = 0
   for (k = 1; k <= length(hex); k++) x = x * 16 + index("0123456789abcdef", substr(hex, k, 1)) - 1
@@ -17,9 +17,9 @@ function name(mangled,  s, k, type, dim, keys, scores) {
   sub(/^INS_[0-9]/, "", type)
   sub(/ELi.*/, "", type)
   sub(/^[^L]*Li/, "", dim)
-  keys = dim ~ /KeysE1/ ? "RAW" : "ROTATED"
+  keys = dim ~ /KeysE1/ ? "RAW," : dim ~ /KeysE0/ ? "ROTATED," : ""
   scores = dim ~ /ScoresE1/ ? "GENERAL" : "PLAIN"
-  return s "<" type "," (dim + 0) "," keys "," scores ">"
+  return s "<" type "," (dim + 0) "," keys scores ">"
 }
 FILENAME ~ /\.code$/ { code[$1] = number($2); next }
 FILENAME ~ /\.loops$/ { loop[$1] = $2 "\t" $3 "\t" $4 "\t" $5 "\t" $6 "\t" $7; next }
@@ -36,6 +36,6 @@ FILENAME ~ /shared\.tsv$/ { dynamic[$1] = $2; next }
 }
 END {
   for (k in kernels)
-    printf "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\n", file, name(k), registers[k], stack[k], spills[k],
+    printf "%s\t%d\t%d\t%d\t%d\t%d\t%s\n", name(k), registers[k], stack[k], spills[k],
            fixed[k] + dynamic[name(k)], code[k], loop[k] ? loop[k] : "-\t-\t-\t-\t-\t-"
 }

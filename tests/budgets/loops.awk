@@ -1,4 +1,4 @@
-# nvdisasm -c: of every kernel the smallest loop around most HMMAs. kernel, instructions, HMMA, LDSM, LDGSTS, MUFU.EX2, BAR
+# nvdisasm -c: of every kernel the smallest loop around most HMMAs or HGMMAs. kernel, instructions, HMMA, LDSM, LDGSTS, MUFU.EX2, BAR
 function finish(  b, best, most) {
   most = 0
   best = 0
@@ -20,7 +20,7 @@ function finish(  b, best, most) {
 /^\.L_x?_?[0-9]+:/ { label = $1; sub(/:.*/, "", label); at[label] = n }
 /^ +\/\*[0-9a-f]+\*\// {
   n++
-  hmma[n] = hmma[n - 1] + / HMMA/
+  hmma[n] = hmma[n - 1] + / H(G?)MMA/
   ldsm[n] = ldsm[n - 1] + / LDSM/
   ldgsts[n] = ldgsts[n - 1] + / LDGSTS/
   ex2[n] = ex2[n - 1] + /MUFU\.EX2/
