@@ -311,7 +311,7 @@ typedef struct spindle_plan_options {
   uint32_t row_scale_set; /* likewise for SPINDLE_ROWSCALE */
 } spindle_plan_options;
 
-/* cuda: Q, K and V of one type, F16 or BF16, and head dims up to 256; else SPINDLE_UNSUPPORTED. Loads the kernels. */
+/* cuda: Q in F16 or BF16, K and V in the same or in F8E4M3, head dims up to 256; else SPINDLE_UNSUPPORTED. Loads the kernels. */
 SPINDLE_API spindle_status spindle_plan_create(spindle_plan **plan, spindle_context *context, const spindle_shape *shape,
                                                const spindle_plan_options *options);
 SPINDLE_API void spindle_plan_destroy(spindle_plan *plan);
