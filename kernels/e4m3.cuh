@@ -8,12 +8,12 @@
  * e4m3 is exact in f16 and in bf16, so products see the numbers that are stored; their scales join the scores' scale (work.cuh)
  * and the rows of O (finish_row). NaN stays NaN.
  *
- * Cost of a block of 16 channels, from sm_89 on: a load and two stores of 16 bytes, 8 conversions to f16, and for bf16 16 to
- * float and 8 back; about 14 instructions around them. With f16 30, with bf16 54: a tile of 64 rows at D = 128 takes 512 blocks,
- * 480 or 860 issue slots of a warp's, 120 or 215 clk of an SM's four schedulers for 8 KB, which take 440 clk to arrive at what an
- * H200 can copy (18.6 bytes a clk and SM); 24 KB of shared memory traffic, 190 clk. By bits (move, multiply by 2^120) bf16 would
- * be 5 instructions for two numbers instead of 4, on a pipe that is half as wide, and 480 for NaN. Before sm_89 conversions
- * are bit by bit, three times as many instructions. */
+ * Cost of a block of 16 channels, counted in sm_90a's code: a load and two stores of 16 bytes, 8 conversions to f16, for bf16 16
+ * to float and 8 back, and 22 around them: 33 instructions, or 57. A tile of 64 rows at D = 128 is 512 blocks, so 530 or 910
+ * issue slots, 130 or 230 clk of an SM's four schedulers, for 8 KB that take 440 clk to arrive at what an H200 can copy (18.6
+ * bytes a clk and SM); and 24 KB of shared memory traffic, 190 clk. Bit by bit to bf16 (move, multiply by 2^120) would be 11
+ * instructions for four numbers where these are 9, on a pipe that is half as wide, and 480 for NaN. Before sm_89 conversions are
+ * bit by bit: about three times as many instructions. */
 #ifndef SPINDLE_KERNELS_E4M3_CUH
 #define SPINDLE_KERNELS_E4M3_CUH
 
@@ -64,10 +64,10 @@ SPINDLE__DEVICE uint32_t landing(uint32_t first) { return (first & ~16u) | (firs
 template <class Layout, int Keys, int Threads>
 SPINDLE__DEVICE void copy_e4m3(uint32_t tile, const unsigned char *const (&rows)[Keys],
                                const uint32_t (&valid)[(Keys + 63) / 64 * 2], int channels, int thread = prim::thread_index()) {
-  constexpr int BLOCKS = Layout::CHUNKS / 2;
+  constexpr uint32_t BLOCKS = Layout::CHUNKS / 2;
   SPINDLE__NO_UNROLL
-  for (int i = thread; i < Keys * BLOCKS; i += Threads) {
-    const int row = i / BLOCKS, block = i % BLOCKS;
+  for (uint32_t i = (uint32_t)thread; i < Keys * BLOCKS; i += Threads) {
+    const int row = (int)(i / BLOCKS), block = (int)(i % BLOCKS);
     const int bytes = valid[row / 32] >> row % 32 & 1 ? max(0, min(16, channels - 16 * block)) : 0;
     prim::cp_async<16>(landing(tile + Layout::chunk(row, 2 * block)), rows[row] + (bytes ? 16 * block : 0), bytes);
   }
@@ -76,10 +76,10 @@ SPINDLE__DEVICE void copy_e4m3(uint32_t tile, const unsigned char *const (&rows)
 /* The blocks that this thread has copied become T. After its wait, before the barrier. */
 template <class T, class Layout, int Keys, int Threads>
 SPINDLE__DEVICE void expand_e4m3(uint32_t tile, int thread = prim::thread_index()) {
-  constexpr int BLOCKS = Layout::CHUNKS / 2;
+  constexpr uint32_t BLOCKS = Layout::CHUNKS / 2;
   SPINDLE__NO_UNROLL
-  for (int i = thread; i < Keys * BLOCKS; i += Threads) {
-    const uint32_t first = tile + Layout::chunk(i / BLOCKS, 2 * (i % BLOCKS)), half = landing(first);
+  for (uint32_t i = (uint32_t)thread; i < Keys * BLOCKS; i += Threads) {
+    const uint32_t first = tile + Layout::chunk((int)(i / BLOCKS), (int)(i % BLOCKS * 2)), half = landing(first);
     const uint4 x = prim::ld_shared<uint4>(half);
     const bool lower = half == first; /* the half has the lower channels' place */
     prim::st_shared(half, widen8<T>(lower ? x.x : x.z, lower ? x.y : x.w));
