@@ -4,8 +4,8 @@
 #include "support/far.h"
 
 Test(decode_far, offsets_beyond_2_31_elements) {
-  test_far_check(&(test_far){.rows = 3});
-  test_far_check(&(test_far){.rows = 3, .split_keys = 4});
+  test_far_check(&(test_far){.rows = 16});
+  test_far_check(&(test_far){.rows = 16, .split_keys = 4});
 }
 
-Test(decode_far, append) { test_far_check(&(test_far){.rows = 3, .appended = true}); }
+Test(decode_far, append) { test_far_check(&(test_far){.rows = 16, .appended = true}); }

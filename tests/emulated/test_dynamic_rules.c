@@ -13,24 +13,25 @@ enum { HEADS = 4, DIM = 64, LONGEST = 230 };
 static const spindle_shape shape = {
     .q_dtype = SPINDLE_BF16, .o_dtype = SPINDLE_F32, .num_q_heads = HEADS, .num_kv_heads = 2, .head_dim_qk = DIM};
 
-/* Request 0: all rows. Request 1: the last one again. Both under slot 0. */
-static void set_length(test_paged *p, int32_t n) {
+/* Request 0: all rows of so many keys. Request 1: the last one again. Both under slot 0. */
+static void set_length(test_paged *p, int32_t keys, int64_t n) {
   test_paged_batch *b = p->batch;
   const size_t row = HEADS * DIM * sizeof(uint16_t);
   for (int32_t x = 0; x < 2; x++) {
     b->q_begin[x] = x ? LONGEST : 0;
-    b->q_len[x] = x ? 1 : n;
-    b->q_index[x] = x ? n - 1 : 0;
-    b->kv_len[x] = (int32_t)(b->n[x] = n);
+    b->q_len[x] = x ? 1 : keys;
+    b->q_index[x] = x ? keys - 1 : 0;
+    b->kv_len[x] = keys;
+    b->n[x] = n;
     b->position[x] = 0;
   }
-  memcpy((char *)p->args.q.data + LONGEST * row, (char *)p->args.q.data + (size_t)(n - 1) * row, row);
+  memcpy((char *)p->args.q.data + LONGEST * row, (char *)p->args.q.data + (size_t)(keys - 1) * row, row);
 }
 
-static void check_last_row(const char *what, const test_paged *p, int32_t n) {
+static void check_last_row(const char *what, const test_paged *p, int32_t keys) {
   for (int32_t h = 0; h < HEADS; h++) {
     float last[DIM], decode[DIM], last_lse, decode_lse;
-    test_paged_row(p, (int64_t)(n - 1) * HEADS + h, last, &last_lse);
+    test_paged_row(p, (int64_t)(keys - 1) * HEADS + h, last, &last_lse);
     test_paged_row(p, (int64_t)LONGEST * HEADS + h, decode, &decode_lse);
     /* The same rotated operands: but weights are rounded to bf16 under other maxima. */
     test_close(what, decode, last, 1, 1, DIM, 4e-3);
@@ -38,9 +39,10 @@ static void check_last_row(const char *what, const test_paged *p, int32_t n) {
   }
 }
 
-/* Past the trained length (96), where LongRoPE switches, the extended one (192), and back. */
+/* Past the trained length (96), where LongRoPE switches, the extended one (192), and back; or told another n, as chunks of a
+ * prefill are. */
 Test(dynamic_rules, growing_and_shrinking) {
-  static const int32_t lengths[] = {1, 95, 96, 97, 128, 192, 193, LONGEST, 150, 97, 96, 50, 3};
+  static const int32_t lengths[] = {1, 95, 128, 96, 97, 50, 192, 193, LONGEST, 150, 97, 40, 96, 3};
   test_random r = test_random_start();
   const bool is_slow = emulator_sees_plain_accesses() || !emulator_catches_faults();
   const test_setup setup = {.shape = shape};
@@ -55,10 +57,11 @@ Test(dynamic_rules, growing_and_shrinking) {
     if (!test_rule_has_n(rope)) continue;
     test_paged_set(&p, 0, test_rule(rope, DIM));
     for (size_t l = 0; l < sizeof lengths / sizeof *lengths; l++) {
-      char what[40];
+      const int64_t n = l % 3 == 2 ? test_random_log(&r, 1, 2000) : lengths[l];
+      char what[60];
       if (is_slow && lengths[l] > 97) continue;
-      snprintf(what, sizeof what, "rope %d, n %d", rope, lengths[l]);
-      set_length(&p, lengths[l]);
+      snprintf(what, sizeof what, "rope %d, %d keys, n %lld", rope, lengths[l], (long long)n);
+      set_length(&p, lengths[l], n);
       test_paged_check(what, &p);
       check_last_row(what, &p, lengths[l]);
     }

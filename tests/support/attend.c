@@ -268,6 +268,7 @@ static void make_arrays(call *c) {
     c->n[r] = q->n ? q->n : q->q_index + q->q_len;
     c->slot[r] = malloc(((size_t)q->kv_len + 1) * sizeof **c->slot);
   }
+  if (shuffled(c)) test_random_permutation(c->setup->random, c->position, c->count);
 }
 
 static void free_call(call *c) {
@@ -384,7 +385,7 @@ static void run(call *c) {
   for (int32_t r = 0; r < c->count; r++) {
     spindle_position p = c->request[r].position;
     p.struct_size = sizeof p;
-    test_ok(spindle_positions_set(positions, r, &p, stream));
+    test_ok(spindle_positions_set(positions, c->position[r], &p, stream));
   }
   test_ok(spindle_plan_create(&plan, context, &c->shape, &plan_options));
   test_ok(spindle_plan_workspace(plan, &state_bytes, &scratch_bytes));

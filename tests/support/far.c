@@ -149,7 +149,7 @@ void test_far_check(const test_far *f) {
   static const placement far[] = {{FAR, ROW, DIM, ROW, HEADS},
                                   {ROW, FAR / 2, DIM, ROW, HEADS},
                                   {PAGE * DIM, DIM, FAR, ROW, HEADS}, /* [Hkv][pages][rows] */
-                                  {PAGE * ROW, ROW, DIM, FAR / 2, FAR / 2}};
+                                  {PAGE * ROW, ROW, DIM, FAR / 8, FAR / 8}};
   static result want, got;
   test_far filled = *f;
   filled.appended = false;

@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 typedef struct test_far {
-  int32_t rows; /* 3 to 20 */
+  int32_t rows; /* 10 to 20 of one head each: up to 16 are decode's */
   int32_t schedule, split_keys;
   bool appended; /* K and V are written by spindle_append */
 } test_far;
