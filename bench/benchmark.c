@@ -30,12 +30,16 @@ static tool_problem problem_of(const tool_setting *s) {
                         .rest_len = s->rest_len};
 }
 
-/* Windows and trained lengths of the samples: a quarter of the text, so that every method is beyond them. */
-static int64_t trained_for(int32_t kv_len) { return kv_len / 4 / 64 * 64 > 64 ? kv_len / 4 / 64 * 64 : 64; }
+/* A quarter of the text, so that every method is beyond its trained length. */
+int32_t tool_benchmark_trained(const tool_benchmark *b, const tool_setting *s) {
+  int32_t quarter = s->seq_len / 4 / TOOL_TRAINED_STEP * TOOL_TRAINED_STEP;
+  return b->trained ? b->trained : quarter > TOOL_TRAINED_STEP ? quarter : TOOL_TRAINED_STEP;
+}
 
-static bool make_method(const tool_setting *s, const tool_case *c, tool_method *method, spindle_shape *shape) {
+static bool make_method(const tool_benchmark *b, const tool_setting *s, const tool_case *c, tool_method *method,
+                        spindle_shape *shape) {
   bool fp8 = s->dtype == SPINDLE_F8E4M3;
-  if (!tool_case_method(c, trained_for(s->seq_len), s->heads, s->head_dim, SPINDLE_PAIRS_HALF, method) ||
+  if (!tool_case_method(c, tool_benchmark_trained(b, s), s->heads, s->head_dim, SPINDLE_PAIRS_HALF, method) ||
       !tool_method_shape(method, s->heads, s->kv_heads, s->head_dim, s->head_dim, fp8 ? SPINDLE_BF16 : s->dtype, shape))
     return false;
   shape->kv_dtype = s->dtype;
@@ -147,7 +151,7 @@ static bool time_case(tool_benchmark *b, field *f, const tool_case *c) {
   tool_timing t;
   answer served = FAILED;
   if (is_late(b)) return missing_late(b, s, c->name, f->asked), true;
-  bool good = make_method(s, c, &method, &shape);
+  bool good = make_method(b, s, c, &method, &shape);
   if (good) served = judge(b, s, c->name, f->asked, tool_context_serves(b->context, &shape));
   if (served == YES) {
     good = tool_call_open(&call, b->context, &method, &shape, &f->plain.problem, b->schedule);
@@ -184,7 +188,7 @@ static bool time_setting(tool_benchmark *b, const tool_setting *s, const char *a
   field f = {.setting = s, .asked = asked, .copy_per_s = NAN};
   tool_cases("default", all);
   answer measurable = FAILED;
-  bool good = make_method(s, rope, &method, &shape);
+  bool good = make_method(b, s, rope, &method, &shape);
   if (good) measurable = is_measurable(b, s, &shape, asked);
   if (measurable == YES) {
     good = open_field(b, &f, &method, &shape);

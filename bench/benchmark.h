@@ -13,6 +13,7 @@ typedef struct tool_benchmark {
   tool_grid grid;
   int schedule; /* SPINDLE_SCHEDULE_* */
   int32_t flush_mib;
+  int32_t trained; /* tokens that the methods' windows and lengths are shares of; 0: a quarter of the text */
   tool_flush flush;
   int64_t memory_bytes; /* of tensors; 0: as much as the device gives */
   double seconds;       /* nothing begins later; 0: no limit */
@@ -38,6 +39,8 @@ extern const char *const tool_schedule_names[]; /* in the order of SPINDLE_SCHED
 void tool_benchmark_print_intro(const tool_benchmark *b);
 /* copy_per_s: of tool_time_copy; NaN where it was not timed. */
 void tool_benchmark_print_head(const tool_benchmark *b, const tool_setting *s, double copy_per_s);
+/* What the methods of the setting are trained on. */
+int32_t tool_benchmark_trained(const tool_benchmark *b, const tool_setting *s);
 void tool_benchmark_row(tool_benchmark *b, const tool_setting *s, const tool_case *c, const tool_timing *t, double copy_per_s,
                         double plain_pairs);
 

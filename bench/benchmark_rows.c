@@ -23,22 +23,23 @@ void tool_benchmark_print_intro(const tool_benchmark *b) {
       "plain RoPE: /plain is the median ratio of the two; /rotated is the ratio to plain RoPE on keys that the cache holds "
       "rotated.\n"
       "pairs: visible (row, key) pairs against plain RoPE's. FLOP = 4 x head dim x pairs x heads. Bytes: Q, K, V, O and LSE,\n"
-      "each once; /copy is GB/s against a copy's, reads and writes. Methods are at 4 times their trained length.\n",
+      "each once; /copy is GB/s against a copy's, reads and writes.\n",
       b->info.name, b->info.num_threads, tool_schedule_names[b->schedule]);
 }
 
-static void print_setting(const tool_setting *s) {
+static void print_setting(const tool_benchmark *b, const tool_setting *s) {
   int32_t rows = s->decode ? 1 : s->seq_len;
   printf("\n%s: %d query %s over %d keys", s->decode ? "decode" : "prefill", rows, rows > 1 ? "rows" : "row", s->seq_len);
   if (s->rest_len) printf(" beside %d requests over %d", s->batch - 1, s->rest_len);
   printf(", batch %d, %d heads over %d, head dim %d, %s, %s keys", s->batch, s->heads, s->kv_heads, s->head_dim,
          tool_grid_dtype_names[s->dtype - SPINDLE_F32], tool_key_names[s->keys]);
+  if (b->trained) printf(", trained on %d", b->trained);
   if (s->page_size) printf(", pages of %d", s->page_size);
 }
 
 void tool_benchmark_print_head(const tool_benchmark *b, const tool_setting *s, double copy_per_s) {
   if (!b->text) return;
-  print_setting(s);
+  print_setting(b, s);
   if (s->decode)
     printf("; a copy: %.1f GB/s\n%-38s %10s  %-21s %10s %7s %7s %7s %8s %7s\n", copy_per_s * 1e-9, "method", "median ms",
            "min .. max ms", "tokens/s", "GB/s", "/copy", "/plain", "/rotated", "pairs");
@@ -75,6 +76,7 @@ static void write_setting(tool_benchmark *b, const tool_setting *s) {
   tool_json_integer(json, "head_dim", s->head_dim);
   tool_json_integer(json, "batch", s->batch);
   tool_json_string(json, "keys", tool_key_names[s->keys]);
+  tool_json_integer(json, "trained_len", tool_benchmark_trained(b, s));
 }
 
 static void write_timing(tool_json *json, const tool_setting *s, const tool_timing *t, double copy_per_s) {
@@ -132,7 +134,7 @@ void tool_benchmark_missing(tool_benchmark *b, const tool_setting *s, const char
   bool shown = b->text && absence != TOOL_LATE;
   if (shown && name) printf("%-38s %s: %s\n", name, absences[absence], reason);
   if (shown && !name) {
-    print_setting(s);
+    print_setting(b, s);
     printf(": %s: %s\n", absences[absence], reason);
   }
   if (!b->json.file) return;

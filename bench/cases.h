@@ -23,6 +23,7 @@ int32_t tool_cases(const char *name, tool_case cases[TOOL_MAX_CASES]);
 /* Every method of it serves keys that are cached rotated. */
 bool tool_case_reads_rotated(const tool_case *c);
 
+enum { TOOL_TRAINED_STEP = 64 };
 /* The case for a model that was trained on `trained` tokens (a multiple of 64): windows, chunks and lengths are shares of it. */
 bool tool_case_method(const tool_case *c, int64_t trained, int32_t num_q_heads, int32_t head_dim, int32_t layout,
                       tool_method *method);

@@ -8,34 +8,50 @@
 #include "tool.h"
 
 const char tool_bench_help[] =
-    "spindle bench [--method NAME|all] [--backend auto|cpu|cuda|reference] [--seq-len 1k,4k,...] [--json FILE]\n"
-    "              [--phase prefill|decode|both] [--dtype f32|f16|bf16|fp8,...] [--heads 8|32/8,...] [--kv-heads 8]\n"
-    "              [--head-dim 128,...] [--batch 1,...] [--keys raw,rotated] [--page-size 0] [--rest-len KEYS]\n"
-    "              [--schedule auto|in-loop|pre-rotate] [--flush MIB] [--memory MIB] [--seconds N] [--threads N]\n"
-    "spindle bench --preset decode|mixed|prefill [any of these flags]\n"
+    "spindle bench [--method NAME|all] [--backend auto|cpu|cuda|reference] [--preset decode|mixed|prefill] [--json FILE]\n"
+    "              [--phase prefill|decode|both] and the flags below\n"
     "\n"
-    "Times one attention call, rotation included, of every method (or those called NAME) at every length: prefill\n"
-    "(as many query rows as keys) and decode (one row a request; beside it a copy, for the share of its bandwidth).\n"
-    "Each is measured in turn with plain RoPE on the same tensors. Lists: every combination of their entries.\n"
-    "Without --seq-len: prefill at 1k and 2k, decode at 16k. --json writes one JSON object a row to FILE (- for\n"
-    "standard output); bench/plot/plot.sh draws it.\n"
-    "--heads 32/8: 32 query heads over 8 of K and V. --dtype fp8: e4m3 keys and values, bf16 queries; the default is\n"
-    "bf16 on cuda, else f32. --keys rotated: keys that the cache holds rotated; all then leaves out the methods that\n"
-    "need raw ones. --schedule: where cuda rotates raw keys. --page-size: keys a page, 0 for no pages. --rest-len:\n"
-    "keys of every request but the first (decode, with pages). --flush: MiB copied before each timed call, to empty the\n"
-    "L2 cache (cuda: 256, else 0).\n"
-    "--memory: what the tensors of a case may take (cuda: what the device has, else half of the machine's). --seconds:\n"
-    "after these no case begins. What is skipped so, or not served by the backend, is said.\n"
-    "Presets: plain RoPE within 300 seconds, heads 32/8, bf16, keys rotated and raw. decode: also heads 32/32 and 64/8,\n"
-    "fp8, head dims 128, 64, 256, batches 1 to 128, 1k to 1M keys. mixed: one request of 1M keys beside 100 of 4k, fp8\n"
-    "too. prefill: head dims 128, 64, 256, 16k to 128k keys.\n"
+    "Times one attention call, rotation included, of every method (or those called NAME): prefill (as many query rows as\n"
+    "keys) and decode (one row a request; and a copy, for the share of its bandwidth). Each is timed in turn with plain\n"
+    "RoPE on the same tensors. --json writes one JSON object a row to FILE (- for standard output); bench/plot/plot.sh\n"
+    "draws it.\n"
+    "\n"
+    "Lists, of which every combination is timed:\n"
+    "  --seq-len 1k,4k     keys; without it prefill at 1k and 2k, decode at 16k\n"
+    "  --batch 1,32        requests; default 1\n"
+    "  --heads 32/8,64     query heads, over those of K and V (--kv-heads 8 says it for all); default 8\n"
+    "  --head-dim 64,128   default 128\n"
+    "  --dtype bf16,fp8    f32, f16, bf16, or fp8: e4m3 keys and values, bf16 queries; default bf16 on cuda, else f32\n"
+    "  --keys rotated,raw  as the cache holds them; rotated ones leave out the methods that need raw ones; default raw\n"
+    "For all of them:\n"
+    "  --schedule S        auto, in-loop or pre-rotate: where cuda rotates raw keys\n"
+    "  --page-size 64      keys a page; 0, the default: no pages\n"
+    "  --rest-len 4k       keys of every request but the first (decode, in pages)\n"
+    "  --trained 1k        what windows, chunks and trained lengths are shares of; default a quarter of the text\n"
+    "  --flush MIB         copied before each call, to empty the L2 cache; default 256 on cuda, else 0\n"
+    "  --threads N         of the cpu backend\n"
+    "  --memory MIB        what the tensors of a case may take; default what the device has, else half of the machine's\n"
+    "  --seconds N         after these no case begins\n"
+    "What is beyond a limit, or not served by the backend, is left out and said.\n"
+    "\n"
+    "Presets, which the flags change: plain RoPE in bf16, 32 heads over 8, rotated and raw keys, within 300 seconds.\n"
+    "  decode   also heads 32/32 and 64/8 and fp8; head dims 128, 64 and 256; batches of 1 to 128; 1k to 1M keys\n"
+    "  mixed    one request of 1M keys beside 100 of 4k, in pages; also fp8\n"
+    "  prefill  head dims 128, 64 and 256; 16k to 128k keys\n"
     "Example: spindle bench --method yarn --seq-len 1k,4k --json yarn.jsonl\n";
 
-enum { GPU_FLUSH_MIB = 256, MAX_FLUSH_MIB = 4096, MAX_MEMORY_MIB = 1 << 24, MAX_SECONDS = 1000000, NUM_FLAGS = 19 };
+enum {
+  GPU_FLUSH_MIB = 256,
+  MAX_FLUSH_MIB = 4096,
+  MAX_MEMORY_MIB = 1 << 24,
+  MAX_SECONDS = 1000000,
+  MAX_TRAINED = 1 << 24,
+  NUM_FLAGS = 20
+};
 
 typedef struct bench_flags {
   tool_grid_flags grid;
-  const char *backend, *json, *schedule, *flush, *memory, *threads;
+  const char *backend, *json, *schedule, *trained, *flush, *memory, *threads;
 } bench_flags;
 
 static bool read_count(const char *flag, const char *text, int64_t least, int64_t most, int32_t *count) {
@@ -44,6 +60,15 @@ static bool read_count(const char *flag, const char *text, int64_t least, int64_
   if (!tool_read_integer(flag, text, least, most, &value)) return false;
   *count = (int32_t)value;
   return true;
+}
+
+static bool read_trained(const char *text, int32_t *tokens) {
+  int64_t value;
+  if (!text) return true;
+  if (!tool_read_length("--trained", text, TOOL_TRAINED_STEP, MAX_TRAINED, &value)) return false;
+  *tokens = (int32_t)value;
+  return value % TOOL_TRAINED_STEP == 0 ||
+         (tool_fail("--trained: got %d, expected a multiple of %d", *tokens, TOOL_TRAINED_STEP), false);
 }
 
 static bool open_outputs(tool_benchmark *b, const char *path) {
@@ -91,7 +116,7 @@ static bool read_flags(int argc, char **argv, bench_flags *f) {
       {"--head-dim", &g->head_dim, NULL},   {"--batch", &g->batch, NULL},       {"--keys", &g->keys, NULL},
       {"--page-size", &g->page_size, NULL}, {"--rest-len", &g->rest_len, NULL}, {"--schedule", &f->schedule, NULL},
       {"--flush", &f->flush, NULL},         {"--memory", &f->memory, NULL},     {"--seconds", &g->seconds, NULL},
-      {"--threads", &f->threads, NULL}};
+      {"--threads", &f->threads, NULL},     {"--trained", &f->trained, NULL}};
   return tool_read_flags(argc, argv, flags, NUM_FLAGS) && tool_grid_apply_preset(g);
 }
 
@@ -103,7 +128,7 @@ int tool_bench(int argc, char **argv) {
   int status = TOOL_BAD_INPUT;
   if (!read_flags(argc, argv, &f) || !tool_grid_read(&b.grid, &f.grid) ||
       (f.schedule && !tool_read_choice("--schedule", f.schedule, tool_schedule_names, &b.schedule)) ||
-      !read_count("--seconds", f.grid.seconds, 1, MAX_SECONDS, &seconds) ||
+      !read_count("--seconds", f.grid.seconds, 1, MAX_SECONDS, &seconds) || !read_trained(f.trained, &b.trained) ||
       !read_count("--threads", f.threads, 1, 1024, &threads))
     return TOOL_BAD_INPUT;
   const char *asked = f.grid.method ? f.grid.method : "all";

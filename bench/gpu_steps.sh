@@ -9,12 +9,18 @@ skip() { note "$*"; exit 77; }
 
 if [ -n "$emulated" ]; then
   spindle=$emulated/bin/spindle-emulated
-  prefill_lengths=64,128 peer_lengths=64 long_lengths=128 method_lengths_16k=96 method_lengths_4k=64 decode_wide=96 decode_long=192
-  heads="--heads 2 --kv-heads 1" head_dim=64 other_dims="128" batch=2 flush="--flush 1" some="--method alibi" checked="default"
+  heads="--heads 2 --kv-heads 1" head_dim=64 other_dims="128" flush="--flush 1" some="--method alibi" checked="default"
+  prefill_lengths=64,128 far_lengths=160 shape_lengths=64 baseline_lengths=64 peer_lengths=64 long_lengths=128
+  method_lengths_16k=96 method_lengths_4k=64 trained=64
+  decode_wide="--batch 2 --seq-len 96" decode_long="--seq-len 192" decode_pages="--page-size 16"
+  decode_mixed="--batch 4 --seq-len 192 --rest-len 20 --page-size 16"
+  decode_matrix="--heads 2/1 --head-dim 64 --dtype bf16 --batch 1,2 --seq-len 64,96"
 else
   spindle=$build/bin/spindle
-  prefill_lengths=1k,2k,4k,8k,16k,32k,64k peer_lengths=1k,4k,16k,64k long_lengths=16k method_lengths_16k=16k method_lengths_4k=4k decode_wide=8k decode_long=64k
-  heads="--heads 32 --kv-heads 8" head_dim=128 other_dims="64 256" batch=16 flush="" some="--method all"
+  heads="--heads 32 --kv-heads 8" head_dim=128 other_dims="64 256" flush="" some="--method all"
+  prefill_lengths=1k,2k,4k,8k,16k,32k far_lengths=64k,128k shape_lengths=16k,32k,64k,128k baseline_lengths=1k,2k,4k,8k,16k,32k,64k
+  peer_lengths=1k,4k,16k,64k long_lengths=16k method_lengths_16k=16k method_lengths_4k=4k trained=1k
+  decode_wide="--batch 32 --seq-len 4k" decode_long="--seq-len 256k" decode_pages="--page-size 64" decode_mixed="" decode_matrix=""
   # One of each kind of segment list, bias class and row scale.
   checked="yarn rerope dca alibi window yarn+rerope+logn+sinks"
 fi
@@ -125,43 +131,73 @@ sanitize() {
 # rows FILE: how many lines it has.
 rows() { if [ -f "$1" ]; then wc -l <"$1"; else echo 0; fi; }
 
-# bench FLAG...: rows to bench.jsonl. A configuration that fails is named, and the next one tried.
-missing="" rows_before=$(rows "$out/bench.jsonl")
+# bench FLAG...: rows to $rows_file. A configuration that fails is named, and the next one tried.
+missing="" rows_file=$out/bench.jsonl
 bench() {
   echo "-- bench $*"
+  before=${before:-$(rows "$rows_file")}
   # shellcheck disable=SC2086 # lists of words
-  "$spindle" bench --backend cuda $heads $flush --json - "$@" >>"$out/bench.jsonl" || missing="$missing; $*"
-  note "$(($(rows "$out/bench.jsonl") - rows_before)) rows${missing:+, failed$missing}"
+  "$spindle" bench --backend cuda $flush --json - "$@" >>"$rows_file" || missing="$missing; $*"
+  absent=$(tail -n +$((before + 1)) "$rows_file" | grep -c -e '"status": "unsupported"' -e '"status": "skipped"')
+  note "$(($(rows "$rows_file") - before - absent)) rows, $absent not measured${missing:+, failed$missing}"
 }
 
-prefill() { # DIM DTYPE LENGTHS: the three ways to read keys
-  for reading in "--keys rotated" "--keys raw --schedule pre-rotate" "--keys raw --schedule in-loop"; do
+# prefill DIM DTYPE LENGTHS: keys rotated before, by the call ahead of its products, and, with a fourth argument, in the loop.
+prefill() {
+  for reading in "--keys rotated" "--keys raw --schedule pre-rotate" ${4:+"--keys raw --schedule in-loop"}; do
     # shellcheck disable=SC2086
-    bench --phase prefill --method default --head-dim "$1" --dtype "$2" --seq-len "$3" $reading
+    bench --phase prefill --method default $heads --head-dim "$1" --dtype "$2" --seq-len "$3" $reading
   done
 }
 
-bench_prefill() { prefill $head_dim bf16 $prefill_lengths; [ -z "$missing" ]; }
-
-bench_methods() { # LENGTH
-  # shellcheck disable=SC2086
-  bench --phase prefill $some --head-dim $head_dim --dtype bf16 --seq-len "$1" --keys raw
-  # shellcheck disable=SC2086
-  bench --phase prefill $some --head-dim $head_dim --dtype bf16 --seq-len "$1" --keys rotated
+bench_prefill() {
+  prefill $head_dim bf16 $prefill_lengths in-loop
+  prefill $head_dim bf16 $far_lengths
   [ -z "$missing" ]
+}
+
+bench_methods() { # PHASE FLAG...
+  phase=$1
+  shift
+  # shellcheck disable=SC2086
+  bench --phase "$phase" $some $heads --head-dim $head_dim --dtype bf16 --keys raw,rotated "$@"
+  [ -z "$missing" ]
+}
+
+# ReRoPE's window is half of what it was trained on: 512.
+bench_methods_16k() {
+  # shellcheck disable=SC2086
+  bench --phase prefill --method rerope $heads --head-dim $head_dim --dtype bf16 --seq-len $method_lengths_16k --trained $trained
+  bench_methods prefill --seq-len $method_lengths_16k
+}
+
+bench_methods_decode() {
+  # shellcheck disable=SC2086
+  bench_methods decode $decode_wide
 }
 
 bench_shapes() {
-  for dim in $other_dims; do prefill "$dim" bf16 $long_lengths; done
-  prefill $head_dim f16 $long_lengths
+  for dim in $other_dims; do prefill "$dim" bf16 $shape_lengths; done
+  prefill $head_dim f16 $long_lengths in-loop
   [ -z "$missing" ]
 }
 
+# Many requests, one long one, both once more from pages, and one long one beside short ones.
 bench_decode() {
-  for keys in rotated raw; do
-    bench --phase decode --method default --head-dim $head_dim --dtype bf16 --seq-len $decode_wide --batch $batch --keys $keys
-    bench --phase decode --method default --head-dim $head_dim --dtype bf16 --seq-len $decode_long --keys $keys
+  for problem in "$decode_wide" "$decode_long" "$decode_wide $decode_pages" "--preset mixed $decode_mixed"; do
+    # shellcheck disable=SC2086
+    bench --phase decode --method default $heads --head-dim $head_dim --dtype bf16,fp8 --keys rotated,raw $problem
   done
+  [ -z "$missing" ]
+}
+
+# What the step's time allows of every combination; the last one may take a while.
+bench_decode_matrix() {
+  rows_file=$out/decode.jsonl seconds=$((${SPINDLE_STEP_SECONDS:-90} - 15))
+  [ -z "$emulated" ] || seconds=5
+  [ $seconds -gt 0 ] || skip "no time left"
+  # shellcheck disable=SC2086
+  bench --preset decode $decode_matrix --seconds $seconds
   [ -z "$missing" ]
 }
 
@@ -169,7 +205,7 @@ baseline() {
   [ -z "$emulated" ] || skip "cuBLAS needs a GPU"
   library=$(dirname "$(command -v nvcc)")/../lib64
   compile bench/baselines/cublas.cu "$build/cublas" -lcublas -Xlinker -rpath,"$library" || return 1
-  for shape in "128 bf16 $prefill_lengths" "64 bf16 $long_lengths" "256 bf16 $long_lengths" "128 f16 $long_lengths"; do
+  for shape in "128 bf16 $baseline_lengths" "64 bf16 $long_lengths" "256 bf16 $long_lengths" "128 f16 $long_lengths"; do
     # shellcheck disable=SC2086
     set -- $shape
     # shellcheck disable=SC2086
@@ -194,9 +230,11 @@ case $1 in
   validate-long) validate_long ;;
   memcheck | racecheck) sanitize "$1" ;;
   bench-prefill) bench_prefill ;;
-  bench-methods-4k) bench_methods $method_lengths_4k ;;
-  bench-methods-16k) bench_methods $method_lengths_16k ;;
+  bench-methods-4k) bench_methods prefill --seq-len $method_lengths_4k ;;
+  bench-methods-16k) bench_methods_16k ;;
+  bench-methods-decode) bench_methods_decode ;;
   bench-shapes) bench_shapes ;;
   bench-decode) bench_decode ;;
+  bench-decode-matrix) bench_decode_matrix ;;
   *) echo "gpu_steps.sh: no step '$1'" >&2; exit 2 ;;
 esac

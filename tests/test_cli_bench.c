@@ -160,6 +160,15 @@ Test(cli_bench, mixed_lengths, .timeout = 60) {
   cJSON_Delete(window);
 }
 
+Test(cli_bench, shares_of_a_trained_length, .timeout = 60) {
+  const test_cli *r = test_cli_run("bench --method window --seq-len 512 --phase decode --trained 64 --json - " SMALL);
+  cr_assert_eq(r->status, 0, "%s", r->err);
+  cJSON *window = line(r->out, 1);
+  cr_expect_eq(number(window, "trained_len"), 64);
+  cr_expect_eq(number(window, "visible_pairs"), 24); /* 3/8 of it */
+  cJSON_Delete(window);
+}
+
 /* What is not measured has rows that say why, and is no error. */
 Test(cli_bench, what_is_too_large_is_skipped, .timeout = 60) {
   const test_cli *r = test_cli_run("bench --method yarn --phase decode --seq-len 64,1M --memory 4 --json - " SMALL);
@@ -208,6 +217,7 @@ Test(cli_bench, refusals) {
   test_cli_refuses("bench --preset decoding --json rows.jsonl", "--preset", "decoding", "mixed");
   test_cli_refuses("bench --memory 0 --json rows.jsonl", "--memory", "0", "integer");
   test_cli_refuses("bench --seconds soon --json rows.jsonl", "--seconds", "soon", "integer");
+  test_cli_refuses("bench --trained 100 --json rows.jsonl", "--trained", "100", "multiple of 64");
   test_cli_refuses("bench --page-size 65536 --json rows.jsonl", "--page-size", "65536", "integer");
   test_cli_refuses("bench --rest-len 8 --page-size 16 --json rows.jsonl", "--rest-len", "8", "--phase decode");
   test_cli_refuses("bench --rest-len 8 --phase decode --json rows.jsonl", "--rest-len", "8", "--page-size");

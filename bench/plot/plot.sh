@@ -9,7 +9,8 @@ mkdir -p "$2"
 rows=$(mktemp -d)
 trap 'rm -rf "$rows"' EXIT
 
-# One file a phase and length: family, method, median, least and largest time in ms, ratio. Tabs, for names hold spaces.
+# One file a phase and length, and further ones where a length was timed at further shapes: family, method, median, least and largest
+# time in ms, ratio. Tabs, for names hold spaces.
 awk -v folder="$rows" '
   function value(key) {
     if (!match($0, "\"" key "\": \"?[^,\"}]*")) return ""
@@ -17,12 +18,18 @@ awk -v folder="$rows" '
     sub("\"" key "\": \"?", "", field)
     return field
   }
+  value("median_s") == "" { next } # not measured
   {
     file = folder "/" value("phase") "-" value("seq_len")
+    shape = value("dtype") "-" value("heads") "-" value("kv_heads") "-" value("head_dim") "-" value("batch") "-" value("rest_len") "-" \
+            value("page_size") "-" value("keys") "-" value("trained_len")
+    if (!(file in first)) first[file] = shape
+    if (first[file] != shape) file = file "-" shape
     print value("family") " " value("method") "\t" value("median_s") * 1e3 "\t" value("min_s") * 1e3 "\t" value("max_s") * 1e3 "\t" \
           value("ratio_to_plain") >file
     title[file] = value("phase") ", " value("seq_len") " keys, " value("dtype") ", " value("heads") " heads of " value("head_dim") \
-                  ", " value("device") ", " value("threads") " threads"
+                  ", " (value("keys") == "rotated" ? "rotated keys, " : "") (value("batch") + 0 > 1 ? value("batch") " requests, " : "") \
+                  value("device") ", " value("threads") " threads"
   }
   END { for (file in title) print title[file] >(file ".title") }
 ' "$1"

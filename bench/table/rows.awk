@@ -1,0 +1,11 @@
+# A row of `spindle bench --json`, for the other programs here.
+function value(key,  field) {
+  if (!match($0, "\"" key "\": \"?[^,\"}]*")) return ""
+  field = substr($0, RSTART, RLENGTH)
+  sub("\"" key "\": \"?", "", field)
+  return field
+}
+function shape() { return value("dtype") " D=" value("head_dim") " " value("heads") "/" value("kv_heads") " B=" value("batch") }
+# Rows recorded before there was a status are all measured.
+function measured() { return value("status") == "" || value("status") == "ok" }
+function number(format, x) { return x == "" ? "-" : sprintf(format, x) }
