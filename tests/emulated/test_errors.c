@@ -24,9 +24,9 @@ Test(errors, shapes_not_served) {
   spindle_plan_options bounds = {.struct_size = sizeof bounds, .max_requests = 1, .max_q_rows = 8, .max_kv_len = 8};
   spindle_shape shape = {.struct_size = sizeof shape, .q_dtype = SPINDLE_F32, .num_q_heads = 2, .head_dim_qk = 64};
   REFUSED(spindle_plan_create(&plan, context, &shape, &bounds), SPINDLE_UNSUPPORTED, "f32", "f16 or bf16");
-  shape.q_dtype = SPINDLE_BF16;
   shape.kv_dtype = SPINDLE_F8E4M3;
-  REFUSED(spindle_plan_create(&plan, context, &shape, &bounds), SPINDLE_UNSUPPORTED, "bf16", "f8e4m3");
+  REFUSED(spindle_plan_create(&plan, context, &shape, &bounds), SPINDLE_UNSUPPORTED, "f32", "f8e4m3");
+  shape.q_dtype = SPINDLE_BF16;
   shape.kv_dtype = SPINDLE_F16;
   REFUSED(spindle_plan_create(&plan, context, &shape, &bounds), SPINDLE_UNSUPPORTED, "bf16", "f16");
   shape.kv_dtype = 0;
