@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "emulator.h"
+#include "prim/prim.cuh"
 
 namespace attention_support {
 
@@ -110,6 +111,28 @@ inline bool clean(const Outcome &o) {
   return true;
 }
 
+/* On the device; o and lse are not set. */
+struct Tensors {
+  spindle::bf16 *q, *k, *v, *o; /* [heads][n][d] */
+  float *lse;                   /* [heads][n] */
+};
+
+/* What launch(tensors) finds, and whether it solves the problem. */
+template <class Launch>
+Outcome outcome_of(const Problem &p, const Launch &launch) {
+  std::vector<uint16_t> o(p.o.size(), 0xffff);
+  std::vector<float> lse(p.lse.size(), NAN);
+  const Tensors t = {(spindle::bf16 *)upload(p.q), (spindle::bf16 *)upload(p.k), (spindle::bf16 *)upload(p.v),
+                     (spindle::bf16 *)upload(o), upload(lse)};
+  launch(t);
+  Outcome outcome = take_findings();
+  cudaMemcpy(o.data(), t.o, o.size() * 2, cudaMemcpyDeviceToHost);
+  cudaMemcpy(lse.data(), t.lse, lse.size() * 4, cudaMemcpyDeviceToHost);
+  for (void *x : {(void *)t.q, (void *)t.k, (void *)t.v, (void *)t.o, (void *)t.lse}) cudaFree(x);
+  outcome.right = near(o, lse, p);
+  return outcome;
+}
+
 /* Runs a mutant, 0 the healthy kernel. */
 using Run = std::function<Outcome(const Problem &, int mutant)>;
 
@@ -133,6 +156,16 @@ inline void test_policies(const Run &run, int d) {
     }
   }
   printf("ok   healthy: %d runs over lengths and policies\n", runs);
+}
+
+/* What the healthy kernel does to shared memory, where nothing conflicts: every wavefront moves 128 bytes. */
+inline void test_wavefronts(const Run &run, const Problem &p, const char *name, uint64_t instructions, uint64_t bytes) {
+  emulator_configure(nullptr);
+  const emulator_counters c = run(p, 0).shared;
+  const bool same = c.instructions == instructions && c.bytes == bytes && c.wavefronts == bytes / 128 && c.ideal == c.wavefronts;
+  printf("%s %s: %llu instructions, %llu bytes, %llu wavefronts\n", same ? "ok  " : "FAIL", name,
+         (unsigned long long)c.instructions, (unsigned long long)c.bytes, (unsigned long long)c.wavefronts);
+  failures += !same;
 }
 
 /* Ways to be found beyond the emulator's kinds. */
@@ -171,6 +204,18 @@ inline void test_mutant(const Run &run, const std::vector<Problem> &problems, co
                                               : emulator_kind_name(e.found_as);
   printf("%s: %s\n", found ? "" : " NOT FOUND", as);
   failures += !found;
+}
+
+template <size_t Count>
+void test_mutants(const Run &run, const std::vector<Problem> &problems, const Expected (&expected)[Count]) {
+  printf("mutants, and the policies that show them (%s build):\n", emulator_sees_plain_accesses() ? "check" : "plain");
+  for (const Expected &e : expected) test_mutant(run, problems, e);
+}
+
+/* The program's exit status. */
+inline int finish() {
+  printf(failures ? "%d failed\n" : "all passed\n", failures);
+  return failures != 0;
 }
 
 }  // namespace attention_support

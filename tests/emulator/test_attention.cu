@@ -17,35 +17,11 @@ void (*mutant_kernel(int mutant, std::integer_sequence<int, I...>))(Params) {
 
 Outcome run(const Problem &p, int mutant) {
   const auto kernel = mutant_kernel(mutant, std::make_integer_sequence<int, attention::MUTANTS>());
-  std::vector<uint16_t> o(p.o.size(), 0xffff);
-  std::vector<float> lse(p.lse.size(), NAN);
-  uint16_t *inputs[] = {upload(p.q), upload(p.k), upload(p.v), upload(o)};
-  float *device_lse = upload(lse);
-  const auto bf16 = [&](int i) { return (spindle::bf16 *)inputs[i]; };
-  const Params params = {bf16(0), bf16(1), bf16(2), bf16(3), device_lse, p.n, (float)(1.4426950408889634 / sqrt(D))};
   const dim3 grid((unsigned)((p.n + attention::ROWS - 1) / attention::ROWS), (unsigned)p.heads);
-  (void)SPINDLE__LAUNCH(kernel, grid, attention::THREADS, sizeof(attention::Smem), nullptr, params);
-
-  Outcome outcome = take_findings();
-  cudaMemcpy(o.data(), inputs[3], o.size() * 2, cudaMemcpyDeviceToHost);
-  cudaMemcpy(lse.data(), device_lse, lse.size() * 4, cudaMemcpyDeviceToHost);
-  for (uint16_t *x : inputs) cudaFree(x);
-  cudaFree(device_lse);
-  outcome.right = near(o, lse, p);
-  return outcome;
-}
-
-/* Per tile pair a warp loads K (16 x4) and V (16 x4), once a block Q (4 x4): 4 wavefronts of 128 bytes each, when nothing
- * conflicts. */
-void test_wavefronts() {
-  emulator_configure(nullptr);
-  const Outcome o = run(make_problem(1, 128, D), attention::HEALTHY);
-  const uint64_t instructions = 4 * (3 * (16 + 16) + 2 * 4);
-  const bool same = o.shared.instructions == instructions && o.shared.bytes == instructions * 512 &&
-                    o.shared.wavefronts == instructions * 4 && o.shared.ideal == o.shared.wavefronts;
-  printf("%s ldmatrix: %llu instructions, %llu bytes, %llu wavefronts\n", same ? "ok  " : "FAIL",
-         (unsigned long long)o.shared.instructions, (unsigned long long)o.shared.bytes, (unsigned long long)o.shared.wavefronts);
-  failures += !same;
+  return outcome_of(p, [&](const Tensors &t) {
+    const Params params = {t.q, t.k, t.v, t.o, t.lse, p.n, (float)(1.4426950408889634 / sqrt(D))};
+    (void)SPINDLE__LAUNCH(kernel, grid, attention::THREADS, sizeof(attention::Smem), nullptr, params);
+  });
 }
 
 const Expected EXPECTED[] = {
@@ -77,11 +53,10 @@ static_assert(sizeof EXPECTED / sizeof *EXPECTED == attention::MUTANTS - 1, "eve
 
 int main() {
   test_policies(run, D);
-  test_wavefronts();
+  /* Two blocks, three pairs of tiles. Of each a warp loads K (16 x4) and V (16 x4), and of its block's Q 4 x4: 512 bytes each. */
+  const uint64_t instructions = 4 * (3 * (16 + 16) + 2 * 4);
+  test_wavefronts(run, make_problem(1, 128, D), "ldmatrix", instructions, instructions * 512);
   /* 200: three full tiles and a tail; 100: no tile before the tail, so what it leaves unwritten is still poison. */
-  const std::vector<Problem> problems = {make_problem(1, 200, D), make_problem(1, 100, D)};
-  printf("mutants, and the policies that show them (%s build):\n", emulator_sees_plain_accesses() ? "check" : "plain");
-  for (const Expected &e : EXPECTED) test_mutant(run, problems, e);
-  printf(failures ? "%d failed\n" : "all passed\n", failures);
-  return failures != 0;
+  test_mutants(run, {make_problem(1, 200, D), make_problem(1, 100, D)}, EXPECTED);
+  return finish();
 }

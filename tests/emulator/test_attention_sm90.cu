@@ -26,41 +26,18 @@ CUtensorMap panels(const Problem &p, const spindle::bf16 *x, uint32_t rows) {
 
 Outcome run(const Problem &p, int mutant) {
   const auto kernel = mutant_kernel(mutant, std::make_integer_sequence<int, attention_sm90::MUTANTS>());
-  std::vector<uint16_t> o(p.o.size(), 0xffff);
-  std::vector<float> lse(p.lse.size(), NAN);
-  uint16_t *inputs[] = {upload(p.q), upload(p.k), upload(p.v), upload(o)};
-  float *device_lse = upload(lse);
-  const auto map = [&](int i, int rows) { return panels(p, (spindle::bf16 *)inputs[i], (uint32_t)rows); };
-  const Params params = {map(0, attention_sm90::ROWS),
-                         map(1, attention_sm90::KEYS),
-                         map(2, attention_sm90::KEYS),
-                         map(3, 64),
-                         device_lse,
-                         p.n,
-                         (float)(1.4426950408889634 / sqrt(D))};
   const dim3 grid((unsigned)((p.n + attention_sm90::ROWS - 1) / attention_sm90::ROWS), (unsigned)p.heads);
   if (spindle::prim::allow_shared(kernel, sizeof(attention_sm90::Smem))) exit(2);
-  (void)SPINDLE__LAUNCH(kernel, grid, attention_sm90::THREADS, sizeof(attention_sm90::Smem), nullptr, params);
-
-  Outcome outcome = take_findings();
-  cudaMemcpy(o.data(), inputs[3], o.size() * 2, cudaMemcpyDeviceToHost);
-  cudaMemcpy(lse.data(), device_lse, lse.size() * 4, cudaMemcpyDeviceToHost);
-  for (uint16_t *x : inputs) cudaFree(x);
-  cudaFree(device_lse);
-  outcome.right = near(o, lse, p);
-  return outcome;
-}
-
-/* 128 rows, 2 tiles: each warpgroup reads Q and K, 4 KiB a wgmma, and V, 4 KiB of 16 keys; TMA moves all four tensors once.
- * Nothing conflicts. */
-void test_wavefronts() {
-  emulator_configure(nullptr);
-  const emulator_counters c = run(make_problem(1, 128, D), attention_sm90::HEALTHY).shared;
-  const uint64_t instructions = 2 * 2 * (8 + 4) + 2 * (1 + 2 + 2) + 2 * 2, bytes = 2 * 2 * (8 + 4) * 4096 + 4 * 128 * D * 2;
-  const bool same = c.instructions == instructions && c.bytes == bytes && c.wavefronts == bytes / 128 && c.ideal == c.wavefronts;
-  printf("%s wgmma and TMA: %llu instructions, %llu bytes, %llu wavefronts\n", same ? "ok  " : "FAIL",
-         (unsigned long long)c.instructions, (unsigned long long)c.bytes, (unsigned long long)c.wavefronts);
-  failures += !same;
+  return outcome_of(p, [&](const Tensors &t) {
+    const Params params = {panels(p, t.q, attention_sm90::ROWS),
+                           panels(p, t.k, attention_sm90::KEYS),
+                           panels(p, t.v, attention_sm90::KEYS),
+                           panels(p, t.o, 64),
+                           t.lse,
+                           p.n,
+                           (float)(1.4426950408889634 / sqrt(D))};
+    (void)SPINDLE__LAUNCH(kernel, grid, attention_sm90::THREADS, sizeof(attention_sm90::Smem), nullptr, params);
+  });
 }
 
 const Expected EXPECTED[] = {
@@ -101,11 +78,10 @@ static_assert(sizeof EXPECTED / sizeof *EXPECTED == attention_sm90::MUTANTS - 1,
 int main() {
   setenv("SPINDLE_EMULATED_ARCH", "90", 1);
   test_policies(run, D);
-  test_wavefronts();
+  /* 128 rows, 2 tiles: each warpgroup reads Q and K, 4 KiB a wgmma, and V, 4 KiB of 16 keys; TMA moves all four tensors once. */
+  test_wavefronts(run, make_problem(1, 128, D), "wgmma and TMA", 2 * 2 * (8 + 4) + 2 * (1 + 2 + 2) + 2 * 2,
+                  2 * 2 * (8 + 4) * 4096 + 4 * 128 * D * 2);
   /* A block of 6 tiles, and one of 2 with a tail. */
-  const std::vector<Problem> problems = {make_problem(1, 330, D), make_problem(1, 100, D)};
-  printf("mutants, and the policies that show them (%s build):\n", emulator_sees_plain_accesses() ? "check" : "plain");
-  for (const Expected &e : EXPECTED) test_mutant(run, problems, e);
-  printf(failures ? "%d failed\n" : "all passed\n", failures);
-  return failures != 0;
+  test_mutants(run, {make_problem(1, 330, D), make_problem(1, 100, D)}, EXPECTED);
+  return finish();
 }
