@@ -27,7 +27,7 @@ typedef struct spindle__work {
   int32_t num_tiles;
   int32_t first_tile; /* tile x has rows [tiles[first_tile + x], tiles[first_tile + x + 1]) */
   int32_t head_cut;   /* heads from here on are shifted (S2); else num_q_heads */
-  int32_t head_step;  /* heads of an item */
+  int32_t head_step;  /* heads of an item, at most */
   int32_t num_splits; /* 1: an item walks all its keys */
   int32_t split_by_index;
   int64_t split_size;    /* by index: split s holds the indices [(split_base + s) split_size, + split_size) */
@@ -77,22 +77,42 @@ SPINDLE__SHARED int32_t spindle__cut_tiles(const spindle__schedule *s, const spi
   return count;
 }
 
+/* Rounded up: how many steps, and so the size of as many even ones. */
+SPINDLE__SHARED int32_t spindle__in_steps(int32_t count, int32_t step) { return (count + step - 1) / step; }
+
 SPINDLE__SHARED void spindle__cut_heads(const spindle__schedule *s, const spindle_position *p, int32_t q_len, spindle__work *w) {
   int64_t packed = (int64_t)q_len * s->group;
   int32_t kv_heads = s->num_q_heads / s->group;
   w->head_cut = p->s2_group ? s->num_q_heads / 2 : s->num_q_heads;
-  w->head_step = s->group < s->item_rows ? s->group : s->item_rows;
-  if (packed <= s->few_rows) { /* as many KV heads as fit, evenly */
-    int32_t most = (int32_t)spindle__max(1, s->item_rows / packed);
-    int32_t items = (kv_heads + most - 1) / most;
-    w->head_step = s->group * ((kv_heads + items - 1) / items);
+  w->head_step = spindle__in_steps(s->group, spindle__in_steps(s->group, s->item_rows));
+  if (packed <= s->few_rows) {
+    int32_t most = (int32_t)spindle__max(1, s->item_rows / packed); /* KV heads that fit */
+    w->head_step = s->group * spindle__in_steps(kv_heads, spindle__in_steps(kv_heads, most));
   }
 }
 
-SPINDLE__SHARED int32_t spindle__head_ranges(int32_t heads, int32_t step) { return (heads + step - 1) / step; }
+/* Heads are cut from an end of all heads, the unshifted ones from the first, the shifted ones from the last, for from either end
+ * KV heads begin at multiples of the group: where half of the heads is no such multiple, S2 cuts the group in the middle. A span
+ * is a KV head's group, or several whole groups; items cut it evenly and have heads of no other. */
+SPINDLE__SHARED int32_t spindle__head_span(const spindle__schedule *s, const spindle__work *w) {
+  return w->head_step > s->group ? w->head_step : s->group;
+}
+
+SPINDLE__SHARED int32_t spindle__head_ranges(const spindle__schedule *s, const spindle__work *w, int32_t heads) {
+  int32_t span = spindle__head_span(s, w);
+  return heads / span * spindle__in_steps(span, w->head_step) + spindle__in_steps(heads % span, w->head_step);
+}
+
+/* Heads of range x, counted from the end that it is cut from. */
+SPINDLE__SHARED void spindle__head_range(const spindle__schedule *s, const spindle__work *w, int32_t x, int32_t *first,
+                                         int32_t *end) {
+  int32_t span = spindle__head_span(s, w), ranges = spindle__in_steps(span, w->head_step);
+  *first = x / ranges * span + x % ranges * w->head_step;
+  *end = (int32_t)spindle__min(*first + w->head_step, (x / ranges + 1) * span);
+}
 
 SPINDLE__SHARED int32_t spindle__num_head_ranges(const spindle__schedule *s, const spindle__work *w) {
-  return spindle__head_ranges(w->head_cut, w->head_step) + spindle__head_ranges(s->num_q_heads - w->head_cut, w->head_step);
+  return spindle__head_ranges(s, w, w->head_cut) + spindle__head_ranges(s, w, s->num_q_heads - w->head_cut);
 }
 
 SPINDLE__SHARED int64_t spindle__num_items(const spindle__schedule *s, const spindle__work *w) {
@@ -103,7 +123,7 @@ SPINDLE__SHARED int64_t spindle__num_items(const spindle__schedule *s, const spi
 SPINDLE__SHARED spindle__item spindle__work_item(const spindle__schedule *s, const spindle__work *w, const int32_t *tiles,
                                                  int64_t x) {
   int64_t per_range = (int64_t)w->num_tiles * w->num_splits;
-  int32_t range = (int32_t)(x / per_range), before = spindle__head_ranges(w->head_cut, w->head_step);
+  int32_t range = (int32_t)(x / per_range), before = spindle__head_ranges(s, w, w->head_cut), first, end;
   const int32_t *tile;
   spindle__item item;
   item.tile = (int32_t)(w->num_tiles - 1 - x % per_range / w->num_splits);
@@ -112,8 +132,9 @@ SPINDLE__SHARED spindle__item spindle__work_item(const spindle__schedule *s, con
   item.rows = tile[1] - tile[0];
   item.split = (int32_t)(x % w->num_splits);
   item.shifted = range >= before;
-  item.h0 = item.shifted ? w->head_cut + (range - before) * w->head_step : range * w->head_step;
-  item.h1 = (int32_t)spindle__min(item.h0 + w->head_step, item.shifted ? s->num_q_heads : w->head_cut);
+  spindle__head_range(s, w, item.shifted ? range - before : range, &first, &end);
+  item.h0 = item.shifted ? (int32_t)spindle__max(s->num_q_heads - end, w->head_cut) : first;
+  item.h1 = item.shifted ? s->num_q_heads - first : (int32_t)spindle__min(end, w->head_cut);
   return item;
 }
 

@@ -46,8 +46,8 @@ static spindle_status find_kernel(const spindle_plan *plan, spindle__kernel *ker
 
 /* The kernel counts items in 32 bits. A tile has one row at least: masks of tiny chunks cut so. */
 static spindle_status check_items(const spindle_plan *plan, const spindle__cuda_layout *y) {
-  int32_t step = (int32_t)spindle__min(y->schedule.group, y->schedule.item_rows);
-  int64_t ranges = spindle__ceil_div(plan->shape.num_q_heads, step) + 1; /* S2 cuts one in two */
+  int64_t a_group = spindle__ceil_div(y->schedule.group, y->schedule.item_rows);
+  int64_t ranges = plan->shape.num_kv_heads * a_group + 1; /* S2 cuts one in two */
   int64_t items =
       plan->options.max_q_rows * ranges + y->max_partials + spindle__max(plan->kernel.blocks, plan->kernel.decode_blocks);
   if (items <= INT32_MAX) return SPINDLE_OK;
