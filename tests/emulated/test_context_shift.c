@@ -41,21 +41,31 @@ static void grow(test_paged *p, test_random *r, text *t) {
   test_paged_append(p, r, slot, count);
 }
 
-/* Tokens [KEPT, KEPT + dropped) go. Pages that hold no token any more are free again. */
+static bool holds(const text *t, int32_t page) {
+  for (int32_t e = 0; e < t->entries; e++)
+    if (t->entry[e].page == page) return true;
+  return false;
+}
+
+/* Tokens [KEPT, KEPT + dropped) go. A page may hold some before and some behind them: two entries. */
 static void shift(text *t, int32_t dropped) {
-  int32_t left = 0;
-  for (int32_t e = 0; e < t->entries; e++) {
-    entry at = t->entry[e], kept = at;
-    const int64_t from = KEPT - at.index, to = from + dropped; /* of its slots */
-    kept.end = (int32_t)(from < at.first ? at.first : from < at.end ? from : at.end);
-    if (kept.end > kept.first) t->entry[left++] = kept;
-    if (to > at.first) at.first = (int32_t)(to < at.end ? to : at.end);
-    at.index -= dropped;
-    if (at.first < at.end && from < at.end) t->entry[left++] = at;
-    if (kept.end == kept.first && at.first == at.end) t->unused[t->num_unused++] = at.page;
-  }
-  t->entries = left;
+  const text before = *t;
+  t->entries = 0;
   t->length -= dropped;
+  for (int32_t e = 0; e < before.entries; e++) {
+    entry first = before.entry[e], rest = first;
+    const int64_t from = KEPT - first.index, to = from + dropped; /* of the page's slots */
+    if (from < first.end) first.end = (int32_t)(from > first.first ? from : first.first);
+    if (to > rest.first) rest.first = (int32_t)(to < rest.end ? to : rest.end);
+    rest.index -= dropped;
+    if (first.first < first.end) t->entry[t->entries++] = first;
+    if (rest.first < rest.end && from < rest.end) t->entry[t->entries++] = rest;
+  }
+  for (int32_t e = 0; e < before.entries; e++) {
+    const int32_t page = before.entry[e].page;
+    const bool again = e && before.entry[e - 1].page == page;
+    if (!again && !holds(t, page)) t->unused[t->num_unused++] = page;
+  }
 }
 
 /* Three decode requests and a prefill of the same text. */
