@@ -9,7 +9,7 @@
 enum { S2_GROUP = 40 /* of test_mask */ };
 
 static void draw_shape(test_random *r, spindle_shape *s) {
-  static const int32_t heads[][2] = {{4, 4}, {4, 2}, {6, 2}, {8, 1}, {10, 2}},
+  static const int32_t heads[][2] = {{4, 4}, {4, 2}, {6, 2}, {6, 3}, {8, 1}, {10, 2}},
                        dims[][2] = {{64, 64}, {64, 64}, {32, 80},   {128, 128}, {80, 48},
                                     {96, 96}, {40, 40}, {192, 128}, {256, 64}};
   const int32_t *h = heads[test_random_int(r, 0, COUNT(heads) - 1)], *d = dims[test_random_int(r, 0, COUNT(dims) - 1)];
