@@ -77,13 +77,13 @@ static bool fits(const tool_benchmark *b, const tool_call *call, int64_t workspa
   int64_t bytes = MAX_OPEN_CALLS * workspace;
   void *memory = NULL;
   for (int32_t tensor = 0; tensor < TOOL_NUM_INPUTS; tensor++) bytes += tool_call_input_bytes(call, tensor);
-  double gib = (double)bytes / (1 << 30), allowed = (double)b->memory_bytes / (1 << 30);
-  snprintf(reason, REASON_BYTES, "%.2f GiB of tensors are more than --memory (%.2f GiB)", gib, allowed);
+  double mib = (double)bytes / (1 << 20), allowed = (double)b->memory_bytes / (1 << 20);
+  snprintf(reason, REASON_BYTES, "%.0f MiB of tensors are more than --memory (%.0f)", mib, allowed);
   if (b->memory_bytes && bytes > b->memory_bytes) return false;
   if (b->info.backend != SPINDLE_BACKEND_CUDA) return true;
   bool good = spindle_malloc(b->context, &memory, (size_t)(bytes + MARGIN_BYTES) + b->flush.bytes) == SPINDLE_OK;
   spindle_free(b->context, memory);
-  snprintf(reason, REASON_BYTES, "the device has no room for %.2f GiB of tensors", gib);
+  snprintf(reason, REASON_BYTES, "the device has no room for %.0f MiB of tensors", mib);
   return good;
 }
 

@@ -93,7 +93,9 @@ static bool open_device(tool_benchmark *b, const bench_flags *f, int32_t threads
   if (!read_count("--flush", f->flush, 0, MAX_FLUSH_MIB, &b->flush_mib) ||
       !read_count("--memory", f->memory, 1, MAX_MEMORY_MIB, &memory_mib))
     return false;
-  b->memory_bytes = memory_mib ? (int64_t)memory_mib << 20 : gpu ? 0 : machine_bytes() / 2;
+  /* The emulator's GPU has the machine's memory, and gives more than there is. */
+  bool own_memory = gpu && strncmp(b->info.name, "emulated", 8) != 0;
+  b->memory_bytes = memory_mib ? (int64_t)memory_mib << 20 : own_memory ? 0 : machine_bytes() / 2;
   return tool_flush_open(&b->flush, b->context, (size_t)b->flush_mib << 20);
 }
 
