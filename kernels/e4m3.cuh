@@ -13,7 +13,7 @@
  * issue slots, 130 or 230 clk of an SM's four schedulers, for 8 KB that take 440 clk to arrive at what an H200 can copy (18.6
  * bytes a clk and SM); and 24 KB of shared memory traffic, 190 clk. Bit by bit to bf16 (move, multiply by 2^120) would be 11
  * instructions for four numbers where these are 9, on a pipe that is half as wide, and 480 for NaN. Before sm_89 conversions are
- * bit by bit: about three times as many instructions. */
+ * bit by bit: two to three times as many instructions. */
 #ifndef SPINDLE_KERNELS_E4M3_CUH
 #define SPINDLE_KERNELS_E4M3_CUH
 
