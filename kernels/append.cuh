@@ -64,7 +64,7 @@ SPINDLE__DEVICE Rotation find_phases(const spindle__append_params &p, AppendSmem
     smem.phases[t].step = rule.step[t];
     spindle__step_cos_sin(rule.step[t], &smem.phases[t].cos_step, &smem.phases[t].sin_step);
   }
-  return {smem.phases, nullptr, nullptr, (float)rule.attention_factor};
+  return {smem.phases, nullptr, nullptr, false, (float)rule.attention_factor};
 }
 
 template <class T>

@@ -8,12 +8,12 @@
  *
  * Floors (D = 128, bf16, 32/8 heads; per 64 keys of a warp: 32 KB of K and V). Memory: an H200 copies 4.3 TB/s, 18.6 bytes a clk
  * and SM: 1760 clk. Shared memory: written 32 KB, read 32 KB by ldmatrix, and for raw keys 16 KB read and written by the
- * rotation: 96 KB at 128 bytes a clk, 750 clk. Issue slots (four schedulers): copies, fragments, 128 mma, softmax: about 700,
- * rotation 64 x 64 pairs x 17 / 32 = 2200: 725 clk of one SM. So both keep below the memory floor, raw keys too. In flight: a
+ * rotation: 96 KB at 128 bytes a clk, 750 clk. Issue slots: copies 1060, what else a tile takes about 1100, rotation 64 x 64
+ * pairs x 17 / 32 = 2200: 1090 clk of the four schedulers. So both keep below the memory floor, raw keys too. In flight: a
  * warp's K is copied while its V is used and the other way round; six warps have 100 KB under way on average, where 15 KB cover
  * 800 clk. Not measured yet.
- * K and V of e4m3 (e4m3.cuh) are half the bytes, 880 clk, and half as many under way. Expanding 64 keys is 1820 issue slots (f16:
- * 1060): rotated keys stay below the memory floor, 630 clk (440); raw ones do not, 1180 (990).
+ * K and V of e4m3 (e4m3.cuh) are half the bytes, 880 clk, and half as many under way. Copies are 660 issue slots, expanding 1760
+ * (f16: 1000): rotated keys take as long as their bytes, 880 clk (690), raw ones longer, 1430 (1240).
  *
  * Registers (D = 128): O 64, S 32, fragments 20, row state 6. Shared memory: rows, Q and two sets of merged sums (22 KB at D =
  * 128), and 35 KB a warp: as many warps as fit, up to 8, so the block size is the launch's.
@@ -176,9 +176,8 @@ struct Decode {
   }
 
   SPINDLE__DEVICE void rotate_tile_of_warp(const KeyTile<KEYS> &keys) {
-    rotate_tile<T, Tile<D>, 8>(prim::shared_address(warp().k), KEYS, rotary_of(p.shape),
-                               rotation_of(p, smem.work, smem.work.segment->k_map.scaled, 1.0f), keys.position, keys.distance,
-                               prim::lane(), 32);
+    rotate_tile<T, Tile<D>, 8>(prim::shared_address(warp().k), KEYS, rotary_of(p.shape), key_rotation(p, smem.work),
+                               keys.position, keys.distance, prim::lane(), 32);
   }
 
   /* This warp's tiles of the segment at work. */

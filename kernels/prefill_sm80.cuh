@@ -18,8 +18,8 @@
  * scratch like rotated ones) or rotated in place once their tile has landed, one rotation a block, not a warp. Both use
  * rotate_tile's canonical (cos, sin): the same bits. Per tile of 64 x 64 pairs: 32 KB of shared memory traffic (256 clk) and
  * about 4096 x 50 / 128 = 1600 issue slots of a block, a quarter of them on each scheduler: 400 clk, which the other block
- * covers. K and V of e4m3 are expanded where they land, by whoever copied them (e4m3.cuh): at D = 128 1820 issue slots a tile,
- * 456 clk, and 48 KB more of shared memory traffic; f16 264 clk. Pre-rotated keys are T already.
+ * covers. K and V of e4m3 are expanded where they land, by whoever copied them (e4m3.cuh): at D = 128 1760 issue slots a tile,
+ * 440 clk, and 48 KB more of shared memory traffic; f16 250 clk. Pre-rotated keys are T already.
  *
  * Protocol, per tile x: [copies of K(x) in flight] wait [expand]; sync_block A (K(x) landed; V(x-1) and columns x-1 are free) ->
  * copies of V(x); columns of x+1 -> [rotate K(x); sync_block] -> scores -> wait [expand]; sync_block B (V(x) landed, K(x) is
@@ -153,13 +153,12 @@ struct Prefill {
   }
   /* What this thread has copied and waited for. */
   SPINDLE__DEVICE static void expand(const unsigned char *tile) {
-    expand_e4m3<T, Tile<D>, Shape::KEYS, Shape::THREADS>(prim::shared_address(tile));
+    expand_e4m3<T, Tile<D>, Shape::KEYS, Shape::THREADS>(prim::shared_address(tile), prim::thread_index());
   }
 
   SPINDLE__DEVICE void rotate_keys(const KeyTile<Shape::KEYS> &keys) {
     rotate_tile<T, Tile<D>, Shape::RUN>(prim::shared_address(smem.tiles.k), Shape::KEYS, rotary_of(p.shape),
-                                        rotation_of(p, smem.work, smem.work.segment->k_map.scaled, 1.0f), keys.position,
-                                        keys.distance);
+                                        key_rotation(p, smem.work), keys.position, keys.distance);
   }
 
   /* Scores; 0 if the warp has none to compute: undefined on one path they would be in registers all along. */

@@ -18,15 +18,6 @@ cudaError_t find_sm90(spindle_shape shape, Scores scores, const Sm90Instance **i
   return cudaSuccess;
 }
 
-int common_divisor(int a, int b) { return b ? common_divisor(b, a % b) : a; }
-
-/* Rows of a box: as many as lie in one page wherever a tile starts. Boxes of fewer than 8 would be more than half a tile's rows,
- * and begin inside a swizzle pattern. */
-int box_rows_of(const Sm90Instance &i, int32_t page_size) {
-  const int rows = common_divisor(i.tile_keys, page_size);
-  return rows % 8 ? 0 : rows;
-}
-
 struct Tensor {
   const void *data;
   int64_t channels, rows, heads, pages;
@@ -91,8 +82,8 @@ cudaError_t launch_prefill_sm90(const spindle__attention_params &params, spindle
   if (error || !i) return error;
   Sm90Params all = {};
   all.attention = params;
-  all.box_rows = params.batch.page_size ? box_rows_of(*i, params.batch.page_size) : i->tile_keys;
-  all.row_step = params.batch.page_size ? max(all.box_rows, 1) : 1;
+  const int32_t page = params.batch.page_size;
+  all.box_rows = !page ? i->tile_keys : page % SM90_SLOT_STEP ? 0 : SM90_SLOT_STEP;
   if (i->key.q_dtype == SPINDLE_BF16)
     encode_maps<bf16>(&all, *i);
   else

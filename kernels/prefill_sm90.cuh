@@ -14,9 +14,9 @@
  * a raw cache are pre-rotated (read from scratch like rotated ones), or the producer rotates each tile in place between its
  * landing and its release to the consumers. Both have the bits of rotate.cuh.
  *
- * Copies. A tile in which every slot holds a key comes by TMA: one box a panel, of the page's rows where pages are smaller than a
- * tile (tiles start on page borders then). Other tiles (the last of a request, holes, pages that boxes do not fit) come by
- * cp.async, in which rows without a key are zeros: 0 x NaN would reach the output.
+ * Copies. A tile in which every slot holds a key comes by TMA: one box a panel, or, from pages, of 16 rows each. Other tiles (the
+ * last of a request, holes, pages that boxes do not fit) come by cp.async, in which rows without a key are zeros: 0 x NaN would
+ * reach the output.
  *
  * Protocol. Every mbarrier's turn n ends phase n; consumers wait for full_* of turn n, the producer for empty_* of the turn
  * before.
@@ -55,6 +55,14 @@ struct Sm90Tile {
   using K = Panels<D, KEYS>;
 };
 
+/* A step: what lasts while a segment is brought is kept here, for the producer has few registers. */
+template <int D>
+struct Sm90Work : Work<Sm90Tile<D>::ROWS> {
+  KeySource source;
+  int tiles;
+  uint32_t number, turn, segments; /* of the step; of the tiles and segments before it */
+};
+
 template <int D>
 struct Sm90Smem {
   using Tile = Sm90Tile<D>;
@@ -63,17 +71,18 @@ struct Sm90Smem {
   alignas(1024) unsigned char v[Tile::V_STAGES][Tile::K::BYTES];
   KeyTile<Tile::KEYS> keys[Tile::K_STAGES + 1];
   Columns columns[Tile::K_STAGES + 1];
-  Work<Tile::ROWS> work[2];
+  Sm90Work<D> work[2];
   uint64_t full_work[2], empty_work[2], full_q, empty_q;
   uint64_t landed_k[Tile::K_STAGES], full_k[Tile::K_STAGES], empty_k[Tile::K_STAGES];
   uint64_t full_v[Tile::V_STAGES], empty_v[Tile::V_STAGES];
 };
 
+/* Its number is not kept: it would be in a register of the loop's. */
 struct Warpgroup {
-  int number;
+  SPINDLE__DEVICE static int number() { return prim::warp() / 4; }
   SPINDLE__DEVICE static int thread() { return prim::thread_index() % 128; }
   SPINDLE__DEVICE static int threads() { return 128; }
-  SPINDLE__DEVICE void sync() const { prim::bar_sync(1 + number, 128); }
+  SPINDLE__DEVICE static void sync() { prim::bar_sync(1 + number(), 128); }
 };
 
 SPINDLE__DEVICE uint32_t at(const uint64_t &barrier) { return prim::shared_address(&barrier); }
@@ -97,20 +106,22 @@ struct Sm90Producer {
   using Tile = Sm90Tile<D>;
   static constexpr int KEYS = Tile::KEYS, K_STAGES = Tile::K_STAGES, V_STAGES = Tile::V_STAGES;
 
+  using Step = Sm90Work<D>;
+  using Next = spindle::Step;
+
   const Sm90Params &params;
   const spindle__attention_params &p;
   Sm90Smem<D> &smem;
-  Warpgroup team = {0};
-  uint32_t turn = 0, segments = 0; /* tiles and segments so far */
-  uint32_t landings = 0;           /* a bit a stage: parity of the tiles that landed_k has been waited for */
+  Warpgroup team;
 
   SPINDLE__DEVICE Sm90Producer(const Sm90Params &all) : params(all), p(all.attention), smem(prim::shared<Sm90Smem<D>>()) {}
 
-  /* A tile from slot u on, by the lanes of one warp. */
-  SPINDLE__DEVICE void load_boxes(uint32_t tile, const CUtensorMap &map, const Work<Tile::ROWS> &work, int64_t u, int copy,
+  /* Tile x of the segment, by the lanes of one warp. */
+  SPINDLE__DEVICE void load_boxes(uint32_t tile, const CUtensorMap &map, const Step &work, int x, int copy,
                                   uint64_t &barrier) const {
     using Layout = typename Tile::K;
     const spindle__prepared &r = p.state.requests[work.request];
+    const int64_t u = work.slot0 + (int64_t)x * KEYS;
     const int rows = copy >= 0 ? KEYS : params.box_rows;
     if (prim::lane() == 0) prim::mbarrier_arrive_expect_tx(at(barrier), Layout::BYTES);
     prim::sync_warp();
@@ -135,56 +146,62 @@ struct Sm90Producer {
     return all;
   }
 
-  /* Columns of tile x of the segment, and the start of K's copies. Returns whether they come by TMA. */
-  SPINDLE__DEVICE bool begin_keys(const Work<Tile::ROWS> &work, const KeySource &source, int x) {
-    const uint32_t n = turn + x, stage = n % K_STAGES;
+  /* Whether K of a tile comes by TMA. */
+  SPINDLE__DEVICE bool boxed(const Step &work, const KeyTile<KEYS> &keys) const {
+    return (params.box_rows || work.source.copy >= 0) && whole(keys);
+  }
+
+  /* Columns of tile x of the segment, and the start of K's copies. */
+  SPINDLE__DEVICE void begin_keys(const Step &work, int x) const {
+    const uint32_t n = work.turn + x, stage = n % K_STAGES;
     KeyTile<KEYS> &keys = smem.keys[n % (K_STAGES + 1)];
     prim::mbarrier_wait(at(smem.empty_k[stage]), parity<K_STAGES>(n) ^ 1);
-    if (team.thread() < KEYS) find_keys(p, work, source, x, keys, team.thread());
+    if (team.thread() < KEYS) find_keys(p, work, work.source, x, keys, team.thread());
     team.sync();
-    if (team.thread() == 0) smem.columns[n % (K_STAGES + 1)] = columns_of(p, work, keys);
+    const bool by_tma = boxed(work, keys);
+    if (team.thread() == 0) {
+      smem.columns[n % (K_STAGES + 1)] = columns_of(p, work, keys);
+      if (!by_tma || !work.source.rotate) prim::mbarrier_arrive(at(smem.landed_k[stage])); /* every tile is a turn of it */
+    }
     const uint32_t tile = prim::shared_address(smem.k[stage]);
-    const bool by_tma = (params.box_rows || source.copy >= 0) && whole(keys);
     if (!by_tma) {
       copy_keys<typename Tile::K, KEYS, 128>(tile, keys.k, keys.valid, p.shape.head_dim_qk, team.thread());
-      return false;
+      return;
     }
-    uint64_t &barrier = source.rotate ? smem.landed_k[stage] : smem.full_k[stage];
+    uint64_t &barrier = work.source.rotate ? smem.landed_k[stage] : smem.full_k[stage];
     if (prim::warp() == 0)
-      load_boxes(tile, source.copy >= 0 ? params.rotated : params.k, work, work.slot0 + (int64_t)x * KEYS, source.copy, barrier);
-    else if (!source.rotate)
+      load_boxes(tile, work.source.copy >= 0 ? params.rotated : params.k, work, x, work.source.copy, barrier);
+    else if (!work.source.rotate)
       arrive(barrier);
-    return true;
   }
 
   /* K is given to the consumers, unless its own bytes do that. */
-  SPINDLE__DEVICE void finish_keys(const Work<Tile::ROWS> &work, const KeySource &source, int x, bool by_tma) {
-    const uint32_t n = turn + x, stage = n % K_STAGES;
-    if (by_tma && !source.rotate) return;
-    if (by_tma) {
-      prim::mbarrier_wait(at(smem.landed_k[stage]), landings >> stage & 1);
-      landings ^= 1u << stage;
-    } else {
+  SPINDLE__DEVICE void finish_keys(const Step &work, int x) const {
+    const uint32_t n = work.turn + x, stage = n % K_STAGES;
+    const KeyTile<KEYS> &keys = smem.keys[n % (K_STAGES + 1)];
+    if (!boxed(work, keys)) {
       prim::cp_async_wait_all();
+      team.sync();
+    } else if (work.source.rotate) {
+      prim::mbarrier_wait(at(smem.landed_k[stage]), parity<K_STAGES>(n));
+    } else {
+      return;
     }
-    if (source.rotate) {
-      const KeyTile<KEYS> &keys = smem.keys[n % (K_STAGES + 1)];
-      if (!by_tma) team.sync();
+    if (work.source.rotate)
       rotate_tile<T, typename Tile::K, Tile::RUN>(prim::shared_address(smem.k[stage]), KEYS, rotary_of(p.shape),
-                                                  rotation_of(p, work, work.segment->k_map.scaled, 1.0f), keys.position,
-                                                  keys.distance, team.thread(), team.threads());
-    }
+                                                  key_rotation(p, work), keys.position, keys.distance, team.thread(),
+                                                  team.threads());
     prim::fence_proxy_async();
     arrive(smem.full_k[stage]);
   }
 
-  SPINDLE__DEVICE void load_values(const Work<Tile::ROWS> &work, int x) {
-    const uint32_t n = turn + x, stage = n % V_STAGES, tile = prim::shared_address(smem.v[stage]);
+  SPINDLE__DEVICE void load_values(const Step &work, int x) const {
+    const uint32_t n = work.turn + x, stage = n % V_STAGES, tile = prim::shared_address(smem.v[stage]);
     const KeyTile<KEYS> &keys = smem.keys[n % (K_STAGES + 1)];
     prim::mbarrier_wait(at(smem.empty_v[stage]), parity<V_STAGES>(n) ^ 1);
     if (params.box_rows && whole(keys)) {
       if (prim::warp() == 1)
-        load_boxes(tile, params.v, work, work.slot0 + (int64_t)x * KEYS, -1, smem.full_v[stage]);
+        load_boxes(tile, params.v, work, x, -1, smem.full_v[stage]);
       else
         arrive(smem.full_v[stage]);
       return;
@@ -196,61 +213,83 @@ struct Sm90Producer {
   }
 
   /* The segment at work: Q, then K a tile ahead of V. */
-  SPINDLE__DEVICE void bring_segment(const Work<Tile::ROWS> &work) {
-    const spindle__prepared &r = p.state.requests[work.request];
-    const KeySource source = key_source(r, work.segment->k_map, p.shape.key_state == SPINDLE_KEYS_RAW);
-    const int tiles = (int)((work.slot1 - work.slot0 + KEYS - 1) / KEYS);
-    prim::mbarrier_wait(at(smem.empty_q), parity<1>(segments) ^ 1);
+  SPINDLE__DEVICE void bring_segment(const Step &work) const {
+    prim::mbarrier_wait(at(smem.empty_q), parity<1>(work.segments) ^ 1);
     copy_queries<typename Tile::Q>(p, work, prim::shared_address(smem.q), team);
-    bool by_tma = begin_keys(work, source, 0);
-    prim::cp_async_wait_all();
-    arrive(smem.full_q);
     SPINDLE__NO_UNROLL
-    for (int x = 0; x < tiles; ++x) {
-      const bool next_by_tma = x + 1 < tiles && begin_keys(work, source, x + 1);
-      finish_keys(work, source, x, by_tma);
-      load_values(work, x);
-      by_tma = next_by_tma;
+    for (int x = 0; x <= work.tiles; ++x) {
+      if (x < work.tiles) begin_keys(work, x);
+      if (x == 0) {
+        prim::cp_async_wait_all();
+        arrive(smem.full_q);
+      } else {
+        finish_keys(work, x - 1);
+        load_values(work, x - 1);
+      }
     }
-    turn += tiles;
-    ++segments;
   }
 
   /* An item's part of the step before, to go on from. */
-  SPINDLE__DEVICE void carry_on(Work<Tile::ROWS> &work, const Work<Tile::ROWS> &before) const {
-    constexpr int WORDS = sizeof(Walk<Tile::ROWS>) / 4;
-    for (int i = team.thread(); i < WORDS; i += 128)
-      reinterpret_cast<uint32_t *>(&work)[i] = reinterpret_cast<const uint32_t *>(&before)[i];
+  SPINDLE__DEVICE void carry_on(Step &work, const Step &before) const {
+    static_assert(Tile::ROWS == 128, "a thread a row");
+    const int at = team.thread();
+    work.row[at] = before.row[at];
+    work.head[at] = before.head[at];
+    work.scale[at] = before.scale[at];
+    work.sign[at] = before.sign[at];
+    work.bias_a[at] = before.bias_a[at];
+    work.bias_p[at] = before.bias_p[at];
+    if (at % 32 == 0) work.signs[at / 32] = before.signs[at / 32];
+    if (p.state.requests[before.request].scale_base > 0 && at < p.shape.rotary_dim / 2) work.rates[at] = before.rates[at];
+    if (at > 0) return;
+    work.item = before.item;
+    work.request = before.request;
+    work.kv_head = before.kv_head;
+    work.num_segments = before.num_segments;
+    work.segments = before.segments;
+    work.step = before.step;
+    work.cursor = before.cursor;
+  }
+
+  SPINDLE__DEVICE void set_tiles(Step &work) const {
+    work.slot0 &= -(int64_t)SM90_SLOT_STEP;
+    work.tiles = (int)((work.slot1 - work.slot0 + KEYS - 1) / KEYS);
+    work.source = key_source(p.state.requests[work.request], work.segment->k_map, p.shape.key_state == SPINDLE_KEYS_RAW);
   }
 
   /* The step after `before`. */
-  SPINDLE__DEVICE void find_step(Work<Tile::ROWS> &work, const Work<Tile::ROWS> &before, bool first) {
-    if (first || before.step == Step::STORE) {
+  SPINDLE__DEVICE void find_step(Step &work, const Step &before) const {
+    if (before.step == Next::STORE) {
       if (team.thread() == 0) next_item(p, work);
       team.sync();
-      if (work.step == Step::STOP) return;
+      if (work.step == Next::STOP) return;
       begin_item(p, work);
     } else {
       carry_on(work, before);
     }
     team.sync();
     if (team.thread() == 0) {
+      const bool walked = before.step == Next::WALK;
+      work.number = before.number + 1;
+      work.turn = before.turn + (walked ? before.tiles : 0);
+      work.segments = before.segments + walked;
       work.step = next_step(p, work);
-      if (work.step == Step::WALK) work.slot0 -= work.slot0 % params.row_step;
+      if (work.step == Next::WALK) set_tiles(work);
     }
     team.sync();
-    if (work.step == Step::WALK) place_rows(p, work);
+    if (work.step == Next::WALK) place_rows(p, work);
   }
 
-  SPINDLE__DEVICE void run() {
-    for (uint32_t n = 0;; ++n) {
-      Work<Tile::ROWS> &work = smem.work[n % 2];
+  SPINDLE__DEVICE void run() const {
+    for (uint32_t n = 0;;) {
+      Step &work = smem.work[n % 2];
       prim::mbarrier_wait(at(smem.empty_work[n % 2]), parity<2>(n) ^ 1);
-      find_step(work, smem.work[(n + 1) % 2], n == 0);
-      const Step step = work.step;
+      find_step(work, smem.work[(n + 1) % 2]);
+      const Next next = work.step;
       arrive(smem.full_work[n % 2]);
-      if (step == Step::STOP) return;
-      if (step == Step::WALK) bring_segment(work);
+      if (next == Next::STOP) return;
+      if (next == Next::WALK) bring_segment(work);
+      n = work.number + 1;
     }
   }
 };
@@ -260,20 +299,18 @@ struct Sm90Producer {
 template <class T, int D, Scores S>
 struct Sm90Consumer {
   using Tile = Sm90Tile<D>;
-  using Rows = Work<Tile::ROWS>;
+  using Rows = Sm90Work<D>;
   static constexpr int KEYS = Tile::KEYS, K_STAGES = Tile::K_STAGES, V_STAGES = Tile::V_STAGES, WORDS = KEYS / 64;
   static constexpr int STEPS = Tile::Q_IN_REGISTERS ? D / 16 : 1;
 
   const spindle__attention_params &p;
   Sm90Smem<D> &smem;
-  const Warpgroup team;
-  uint32_t turn = 0, segments = 0;
+  Warpgroup team;
   float o[D / 8][4], maximum[2], sum[2];
 
-  SPINDLE__DEVICE Sm90Consumer(const Sm90Params &all, int warpgroup)
-      : p(all.attention), smem(prim::shared<Sm90Smem<D>>()), team{warpgroup} {}
+  SPINDLE__DEVICE Sm90Consumer(const Sm90Params &all) : p(all.attention), smem(prim::shared<Sm90Smem<D>>()) {}
 
-  SPINDLE__DEVICE int first_row() const { return 64 * (team.number - 1) + prim::warp() % 4 * 16; }
+  SPINDLE__DEVICE int first_row() const { return 64 * (team.number() - 1) + prim::warp() % 4 * 16; }
   SPINDLE__DEVICE int row_of(int h) const { return first_row() + 8 * h + prim::lane() / 4; }
 
   SPINDLE__DEVICE void clear() {
@@ -297,7 +334,7 @@ struct Sm90Consumer {
       if constexpr (Tile::Q_IN_REGISTERS) {
         prim::wgmma<T>(s, q[step], keys, step != 0);
       } else {
-        const uint64_t rows = Tile::Q::along_channels(prim::shared_address(smem.q), 64 * (team.number - 1), step);
+        const uint64_t rows = Tile::Q::along_channels(prim::shared_address(smem.q), 64 * (team.number() - 1), step);
         prim::wgmma<T>(s, rows, keys, step != 0);
       }
     }
@@ -319,7 +356,7 @@ struct Sm90Consumer {
   /* Scores of tile n become weights, not packed yet; rescale: what O must be multiplied by before it takes them. */
   SPINDLE__DEVICE void weigh(const Rows &work, float (&s)[KEYS / 8][4], float (&rescale)[2], uint32_t n) {
     const KeyTile<KEYS> &keys = smem.keys[n % (K_STAGES + 1)];
-    const Columns columns = smem.columns[n % (K_STAGES + 1)];
+    const Columns &columns = smem.columns[n % (K_STAGES + 1)];
     uint64_t seen = 0; /* by row lane % 16, of 64 columns from 64 (lane / 16) on */
     if (!columns.full && prim::lane() / 16 < WORDS) {
       int64_t from, to;
@@ -355,22 +392,23 @@ struct Sm90Consumer {
 
   /* The consumers' turns: one's products run while the other weighs. */
   SPINDLE__DEVICE void take_turn(bool shared) const {
-    if (shared) prim::bar_sync(3 + team.number, 256);
+    if (shared) prim::bar_sync(3 + team.number(), 256);
   }
   SPINDLE__DEVICE void give_turn(bool shared) const {
-    if (shared) prim::bar_arrive(6 - team.number, 256);
+    if (shared) prim::bar_arrive(6 - team.number(), 256);
   }
 
-  SPINDLE__DEVICE void walk_tiles(const Rows &work, uint32_t (&q)[STEPS][4], int tiles, bool shared) {
+  SPINDLE__DEVICE void walk_tiles(const Rows &work, uint32_t (&q)[STEPS][4], bool shared) {
+    const uint32_t first = work.turn, end = first + work.tiles;
     float s[KEYS / 8][4], rescale[2];
     uint32_t weights[KEYS / 16][4];
-    multiply_keys(s, q, turn);
+    multiply_keys(s, q, first);
     prim::wgmma_wait<0>(s);
-    arrive(smem.empty_k[turn % K_STAGES]);
-    weigh(work, s, rescale, turn);
+    arrive(smem.empty_k[first % K_STAGES]);
+    weigh(work, s, rescale, first);
     pack_weights<T>(s, weights);
     SPINDLE__NO_UNROLL
-    for (uint32_t n = turn + 1; n < turn + tiles; ++n) {
+    for (uint32_t n = first + 1; n < end; ++n) {
       take_turn(shared);
       multiply_keys(s, q, n);
       scale_sums(rescale);
@@ -384,14 +422,14 @@ struct Sm90Consumer {
       pack_weights<T>(s, weights);
     }
     scale_sums(rescale);
-    multiply_values(weights, turn + tiles - 1);
+    multiply_values(weights, end - 1);
     prim::wgmma_wait<0>(o);
-    arrive(smem.empty_v[(turn + tiles - 1) % V_STAGES]);
+    arrive(smem.empty_v[(end - 1) % V_STAGES]);
   }
 
   /* A warpgroup without rows lets the tiles pass. */
-  SPINDLE__DEVICE void pass_tiles(int tiles) {
-    for (uint32_t n = turn; n < turn + tiles; ++n) {
+  SPINDLE__DEVICE void pass_tiles(const Rows &work) {
+    for (uint32_t n = work.turn; n < work.turn + work.tiles; ++n) {
       prim::mbarrier_wait(at(smem.full_k[n % K_STAGES]), parity<K_STAGES>(n));
       arrive(smem.empty_k[n % K_STAGES]);
       prim::mbarrier_wait(at(smem.full_v[n % V_STAGES]), parity<V_STAGES>(n));
@@ -400,11 +438,11 @@ struct Sm90Consumer {
   }
 
   SPINDLE__DEVICE void walk_segment(const Rows &work) {
-    const int tiles = (int)((work.slot1 - work.slot0 + KEYS - 1) / KEYS), first = 64 * (team.number - 1);
+    const int first = 64 * (team.number() - 1);
     const bool works = first<num_rows(work), shared = num_rows(work)> 64;
     const uint32_t tile = prim::shared_address(smem.q);
     uint32_t q[STEPS][4];
-    prim::mbarrier_wait(at(smem.full_q), parity<1>(segments++));
+    prim::mbarrier_wait(at(smem.full_q), parity<1>(work.segments));
     rotate_queries<T, typename Tile::Q, Tile::RUN, 64>(p, work, tile, p.shape.key_state == SPINDLE_KEYS_RAW, first, team);
     if (!Tile::Q_IN_REGISTERS) prim::fence_proxy_async();
     team.sync();
@@ -413,11 +451,10 @@ struct Sm90Consumer {
       arrive(smem.empty_q);
     }
     if (works)
-      walk_tiles(work, q, tiles, shared);
+      walk_tiles(work, q, shared);
     else
-      pass_tiles(tiles);
+      pass_tiles(work);
     if (!Tile::Q_IN_REGISTERS) arrive(smem.empty_q);
-    turn += tiles;
   }
 
   /* ---- The item's rows ---- */
@@ -499,7 +536,7 @@ struct Sm90Consumer {
 
   SPINDLE__DEVICE void run() {
     clear();
-    if (team.number == 2) give_turn(true); /* the first has the first turn */
+    if (team.number() == 2) give_turn(true); /* the first has the first turn */
     for (uint32_t n = 0;; ++n) {
       const Rows &work = smem.work[n % 2];
       prim::mbarrier_wait(at(smem.full_work[n % 2]), parity<2>(n));
@@ -512,7 +549,7 @@ struct Sm90Consumer {
       if (step == Step::KEEP || step == Step::STORE) clear();
       arrive(smem.empty_work[n % 2]);
     }
-    if (team.number == 1) take_turn(true); /* no barrier is left half full */
+    if (team.number() == 1) take_turn(true); /* no barrier is left half full */
   }
 };
 
@@ -520,23 +557,26 @@ template <class T, int D, Scores S>
 __global__ void __launch_bounds__(Sm90Tile<D>::THREADS, 1) prefill_sm90(const __grid_constant__ Sm90Params params) {
   using Tile = Sm90Tile<D>;
   Sm90Smem<D> &smem = prim::shared<Sm90Smem<D>>();
-  const int warpgroup = prim::warp() / 4;
   if (prim::thread_index() == 0) {
     const auto init = [](uint64_t &barrier, uint32_t arrivals) { prim::mbarrier_init(at(barrier), arrivals); };
     for (int i = 0; i < 2; ++i) init(smem.full_work[i], 4), init(smem.empty_work[i], 8);
     for (int i = 0; i < Tile::K_STAGES; ++i) init(smem.landed_k[i], 1), init(smem.full_k[i], 4), init(smem.empty_k[i], 8);
     for (int i = 0; i < Tile::V_STAGES; ++i) init(smem.full_v[i], 4), init(smem.empty_v[i], 8);
     init(smem.full_q, 4), init(smem.empty_q, 8);
+    Sm90Work<D> &before = smem.work[1]; /* the first step comes after what ends an item */
+    before.step = Step::STORE;
+    before.number = ~0u;
+    before.turn = before.segments = 0;
     prim::fence_mbarrier_init();
   }
   prim::sync_block();
-  if (warpgroup == 0) {
+  if (Warpgroup::number() == 0) {
     prim::setmaxnreg_dec<Tile::PRODUCER>();
-    Sm90Producer<T, D> producer(params);
+    const Sm90Producer<T, D> producer(params);
     producer.run();
   } else {
     prim::setmaxnreg_inc<Tile::CONSUMER>();
-    Sm90Consumer<T, D, S> consumer(params, warpgroup);
+    Sm90Consumer<T, D, S> consumer(params);
     consumer.run();
   }
 }

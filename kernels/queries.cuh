@@ -36,8 +36,17 @@ SPINDLE__DEVICE Rotation rotation_of(const spindle__attention_params &p, const W
   Rotation rotation;
   rotation.phases = spindle__phases_of(&p.state, pairs, work.request, scaled);
   rotation.offsets = scaled == 2 ? p.state.offsets + (int64_t)work.request * pairs : nullptr;
-  rotation.rates = r.scale_base > 0 ? work.rates : nullptr;
+  rotation.rates = work.rates;
+  rotation.decays = r.scale_base > 0;
   rotation.factor = factor;
+  return rotation;
+}
+
+/* Of the segment's keys: only queries have offsets. */
+template <int Rows>
+SPINDLE__DEVICE Rotation key_rotation(const spindle__attention_params &p, const Work<Rows> &work) {
+  Rotation rotation = rotation_of(p, work, work.segment->k_map.scaled, 1.0f);
+  rotation.offsets = nullptr;
   return rotation;
 }
 
@@ -52,7 +61,7 @@ SPINDLE__DEVICE void rotate_queries(const spindle__attention_params &p, const Wo
   const int scaled = work.segment->group[0].q_map.scaled; /* alike in all groups that share a key map */
   const float a = (float)r.attention_factor;
   const Rotation rotation = rotation_of(p, work, scaled, raw_keys ? a * a : a);
-  if (r.rotates || rotation.rates || rotation.factor != 1.0f)
+  if (r.rotates || rotation.decays || rotation.factor != 1.0f)
     rotate_tile<T, Layout, Run>(tile + Layout::chunk(first, 0), rows, rotary_of(p.shape), rotation, work.position + first,
                                 work.distance + first, team.thread(), team.threads());
   uint32_t signs = 0;

@@ -58,48 +58,59 @@ struct SharedRow {
 struct Rotation {
   const spindle__phase *phases; /* [pairs] */
   const uint64_t *offsets;      /* [pairs] or NULL */
-  const float *rates;           /* [pairs] xPos: channels grow by 2^(rate x distance); or NULL */
+  const float *rates;           /* [pairs] with decays */
+  bool decays;                  /* xPos: channels grow by 2^(rate x distance) */
   float factor;                 /* on the rotated channels */
 };
 
-/* (cos, sin) of pairs W group .. W group + W - 1 at a position. */
+/* (cos, sin) of pairs W group .. W group + W - 1 at a position, and of a step. The steps themselves are read where a run begins:
+ * there are few registers beside accumulators. */
 template <int W>
 struct Turns {
   float c[W], s[W];
+  float cos_step[W], sin_step[W];
   int64_t at;
-  spindle__phase phase[W];
 };
 using Turn = Turns<4>;
 
-template <int W = 4>
+/* Number k of a group's pairs. Whole: groups have all their pairs; then they are at one address and what an instruction adds. */
+template <int W, bool Whole>
+SPINDLE__DEVICE int pair_of(const Rotary &rotary, int group, int k) {
+  return Whole ? W * group + k : min(W * group + k, rotary.pairs - 1);
+}
+
+template <int W = 4, bool Whole = false>
 SPINDLE__DEVICE Turns<W> turn_of(const Rotation &rotation, const Rotary &rotary, int group) {
   Turns<W> t;
   t.at = INT64_MIN;
   SPINDLE__UNROLL
   for (int k = 0; k < W; ++k) {
     t.c[k] = t.s[k] = 0.0f; /* not used; undefined they would be in registers long before */
-    t.phase[k] = rotation.phases[min(W * group + k, rotary.pairs - 1)];
+    const spindle__phase &phase = rotation.phases[pair_of<W, Whole>(rotary, group, k)];
+    t.cos_step[k] = phase.cos_step;
+    t.sin_step[k] = phase.sin_step;
   }
   return t;
 }
 
-template <int W>
+template <bool Whole = false, int W>
 SPINDLE__DEVICE void turn_to(Turns<W> &t, int64_t position, const Rotation &rotation, const Rotary &rotary, int group) {
   if (position == t.at) return;
   if (position != t.at + 1 || position % SPINDLE__PHASE_RUN == 0) {
     t.at = position & ~(int64_t)(SPINDLE__PHASE_RUN - 1);
     SPINDLE__UNROLL
     for (int k = 0; k < W; ++k) {
-      const uint64_t offset = rotation.offsets ? rotation.offsets[min(W * group + k, rotary.pairs - 1)] : 0;
-      spindle__phase_cos_sin((uint64_t)t.at * t.phase[k].step + offset, &t.c[k], &t.s[k]);
+      const int pair = pair_of<W, Whole>(rotary, group, k);
+      const uint64_t offset = rotation.offsets ? rotation.offsets[pair] : 0;
+      spindle__phase_cos_sin((uint64_t)t.at * rotation.phases[pair].step + offset, &t.c[k], &t.s[k]);
     }
   }
   SPINDLE__NO_UNROLL
   for (; t.at < position; ++t.at) {
     SPINDLE__UNROLL
     for (int k = 0; k < W; ++k) {
-      const float c = fmaf(-t.s[k], t.phase[k].sin_step, t.c[k] * t.phase[k].cos_step);
-      t.s[k] = fmaf(t.c[k], t.phase[k].sin_step, t.s[k] * t.phase[k].cos_step);
+      const float c = fmaf(-t.s[k], t.sin_step[k], t.c[k] * t.cos_step[k]);
+      t.s[k] = fmaf(t.c[k], t.sin_step[k], t.s[k] * t.cos_step[k]);
       t.c[k] = c;
     }
   }
@@ -165,13 +176,13 @@ SPINDLE__DEVICE void store_pairs(const Rotary &r, const Row &row, int group, con
 }
 
 /* Turns x and y in place. distance: from the centre of decay (xPos). */
-template <int W>
+template <bool Whole = false, int W>
 SPINDLE__DEVICE void rotate_pairs(const Turns<W> &t, const Rotation &rotation, const Rotary &rotary, int group, float distance,
                                   float (&x)[W], float (&y)[W]) {
   SPINDLE__UNROLL
   for (int k = 0; k < W; ++k) {
     float factor = rotation.factor;
-    if (rotation.rates) factor *= prim::ex2_approx(rotation.rates[min(W * group + k, rotary.pairs - 1)] * distance);
+    if (rotation.decays) factor *= prim::ex2_approx(rotation.rates[pair_of<W, Whole>(rotary, group, k)] * distance);
     const float c = t.c[k] * factor, s = t.s[k] * factor, a = x[k];
     x[k] = fmaf(-y[k], s, a * c);
     y[k] = fmaf(y[k], c, a * s);
@@ -188,17 +199,17 @@ SPINDLE__DEVICE void rotate_rows(uint32_t tile, int rows, const Rotary &rotary, 
   SPINDLE__NO_UNROLL
   for (int unit = thread; unit < groups * runs; unit += threads) {
     const int group = unit % groups, first = unit / groups * Run, end = min(first + Run, rows);
-    Turns<W> turn = turn_of<W>(rotation, rotary, group);
+    Turns<W> turn = turn_of<W, true>(rotation, rotary, group);
     SPINDLE__NO_UNROLL /* accumulators are in registers meanwhile */
         for (int row = first; row < end; ++row) {
       float x[W], y[W];
       const SharedRow<T, Layout> at = {tile, row};
+      turn_to<true>(turn, positions[row], rotation, rotary, group); /* first: it takes the registers that x and y do */
       if constexpr (W == 4)
         load_vectors(rotary, at, group, x, y);
       else
         load_pair(rotary, at, group, x[0], y[0]);
-      turn_to(turn, positions[row], rotation, rotary, group);
-      rotate_pairs(turn, rotation, rotary, group, rotation.rates ? distances[row] : 0.0f, x, y);
+      rotate_pairs<true>(turn, rotation, rotary, group, rotation.decays ? distances[row] : 0.0f, x, y);
       if constexpr (W == 4)
         store_vectors(rotary, at, group, x, y);
       else
@@ -207,7 +218,7 @@ SPINDLE__DEVICE void rotate_rows(uint32_t tile, int rows, const Rotary &rotary, 
   }
 }
 
-/* Rows [0, rows) of a tile in shared memory; positions and distances (with rates only) are in shared memory too. 8-byte accesses
+/* Rows [0, rows) of a tile in shared memory; positions and distances (of decay) are in shared memory too. 8-byte accesses
  * of 16 lanes cover a row's 128 bytes, free of bank conflicts. The caller puts a sync_block (or sync_warp, if the threads are a
  * warp's) before and after. */
 template <class T, class Layout, int Run>

@@ -97,7 +97,8 @@ struct PrerotatedKeys {
     out = Out::of(p.rotated, (head * p.rotated_rows + row) * p.rotated_stride);
     rotation.phases = spindle__phases_of(&p.state, pairs, request, map.scaled);
     rotation.offsets = nullptr; /* queries have them */
-    rotation.rates = r.scale_base > 0 ? rows.rates : nullptr;
+    rotation.rates = rows.rates;
+    rotation.decays = r.scale_base > 0;
     rotation.factor = 1.0f; /* A is on the query, twice */
   }
 
@@ -123,7 +124,7 @@ struct PrerotatedKeys {
     SPINDLE__DEVICE bool has(int k) const { return keys.rows.key[first + k].data != nullptr; }
     SPINDLE__DEVICE In in(int k) const { return keys.rows.key[first + k]; }
     SPINDLE__DEVICE Out out(int k) const { return keys.out.at((int64_t)(first + k) * keys.p.rotated_stride); }
-    SPINDLE__DEVICE float distance(int k) const { return keys.rotation.rates ? keys.rows.distance[first + k] : 0.0f; }
+    SPINDLE__DEVICE float distance(int k) const { return keys.rotation.decays ? keys.rows.distance[first + k] : 0.0f; }
     SPINDLE__DEVICE Turn start(const Rotary &rotary, int group, Rotation &rotation) const {
       rotation = keys.rotation;
       return turn_of(rotation, rotary, group);
@@ -210,7 +211,7 @@ struct RotatedRows {
     /* All of a line is at one position. The inverse is -sin of the same phase. */
     SPINDLE__DEVICE Turn start(const Rotary &rotary, int group, Rotation &rotation) const {
       const int64_t index = source.p.args.index[source.first + row];
-      rotation = {source.rows.phases + row * rotary.pairs, nullptr, nullptr, source.rows.factor[row]};
+      rotation = {source.rows.phases + row * rotary.pairs, nullptr, nullptr, false, source.rows.factor[row]};
       Turn turn = turn_of(rotation, rotary, group);
       turn_to(turn, spindle__clamp(index, -SPINDLE__MAX_INDEX, SPINDLE__MAX_INDEX), rotation, rotary, group);
       SPINDLE__UNROLL

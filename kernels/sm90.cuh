@@ -8,10 +8,14 @@ namespace spindle {
 
 struct Sm90Params {
   spindle__attention_params attention;
-  CUtensorMap k, v, rotated; /* [pages or batch rows][heads][rows][channels]; boxes are box_rows (a tile's) of a panel */
-  int32_t box_rows;          /* of the cache: divides a tile. 0: no boxes fit */
-  int32_t row_step;          /* slots that tiles start on multiples of */
+  CUtensorMap k, v,
+      rotated;      /* [pages or batch rows][heads][rows][channels]; boxes: rows of a panel, box_rows, of `rotated` a tile's */
+  int32_t box_rows; /* of the cache: SM90_SLOT_STEP, or a tile's where there are no pages. 0: no boxes fit */
 };
+
+/* Tiles start on slots that are multiples of it, whatever the pages: where a tile starts must not depend on where keys are
+ * stored, for the bits of the result do. Pages of such multiples come in boxes of so many rows, two swizzle patterns. */
+constexpr int SM90_SLOT_STEP = 16;
 
 /* One serves raw keys and rotated ones: key.keys is RAW. */
 struct Sm90Instance {
