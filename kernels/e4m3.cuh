@@ -9,8 +9,8 @@
  * and the rows of O (finish_row). NaN stays NaN.
  *
  * Cost of a block of 16 channels, counted in sm_90a's code: a load and two stores of 16 bytes, 8 conversions to f16, for bf16 16
- * to float and 8 back, and 22 around them: 33 instructions, or 57. A tile of 64 rows at D = 128 is 512 blocks, so 530 or 910
- * issue slots, 130 or 230 clk of an SM's four schedulers, for 8 KB that take 440 clk to arrive at what an H200 can copy (18.6
+ * to float and 8 back, and 20 around them: 31 instructions, or 55. A tile of 64 rows at D = 128 is 512 blocks, so 500 or 880
+ * issue slots, 125 or 220 clk of an SM's four schedulers, for 8 KB that take 440 clk to arrive at what an H200 can copy (18.6
  * bytes a clk and SM); and 24 KB of shared memory traffic, 190 clk. Bit by bit to bf16 (move, multiply by 2^120) would be 11
  * instructions for four numbers where these are 9, on a pipe that is half as wide, and 480 for NaN. Before sm_89 conversions are
  * bit by bit: two to three times as many instructions. */
@@ -18,6 +18,7 @@
 #define SPINDLE_KERNELS_E4M3_CUH
 
 #include "rows.cuh"
+#include "units.cuh"
 
 namespace spindle {
 
@@ -60,26 +61,21 @@ struct GlobalRow<e4m3> {
 /* Where the bytes of a block land, from the address of its first chunk. Tiles begin on multiples of 128 bytes. */
 SPINDLE__DEVICE uint32_t landing(uint32_t first) { return (first & ~16u) | (first >> 3 & 16u); }
 
-/* Starts copying rows of e4m3 into a tile of 16-bit elements, as copy_keys does. */
+/* Starts copying rows of e4m3 into a tile of 16-bit elements, as copy_rows does. */
 template <class Layout, int Keys, int Threads>
 SPINDLE__DEVICE void copy_e4m3(uint32_t tile, const unsigned char *const (&rows)[Keys],
-                               const uint32_t (&valid)[(Keys + 63) / 64 * 2], int channels, int thread = prim::thread_index()) {
-  constexpr uint32_t BLOCKS = Layout::CHUNKS / 2;
-  SPINDLE__NO_UNROLL
-  for (uint32_t i = (uint32_t)thread; i < Keys * BLOCKS; i += Threads) {
-    const int row = (int)(i / BLOCKS), block = (int)(i % BLOCKS);
-    const int bytes = valid[row / 32] >> row % 32 & 1 ? max(0, min(16, channels - 16 * block)) : 0;
-    prim::cp_async<16>(landing(tile + Layout::chunk(row, 2 * block)), rows[row] + (bytes ? 16 * block : 0), bytes);
-  }
+                               const uint32_t (&valid)[(Keys + 63) / 64 * 2], int channels, int thread) {
+  const auto place = [tile](int row, int block) { return landing(tile + Layout::chunk(row, 2 * block)); };
+  copy_units<Layout::CHUNKS / 2, Keys, Threads>(rows, valid, channels, thread, place);
 }
 
 /* The blocks that this thread has copied become T. After its wait, before the barrier. */
 template <class T, class Layout, int Keys, int Threads>
-SPINDLE__DEVICE void expand_e4m3(uint32_t tile, int thread = prim::thread_index()) {
-  constexpr uint32_t BLOCKS = Layout::CHUNKS / 2;
+SPINDLE__DEVICE void expand_e4m3(uint32_t tile, int thread) {
+  using Mine = UnitsOf<Layout::CHUNKS / 2, Threads>;
   SPINDLE__NO_UNROLL
-  for (uint32_t i = (uint32_t)thread; i < Keys * BLOCKS; i += Threads) {
-    const uint32_t first = tile + Layout::chunk((int)(i / BLOCKS), (int)(i % BLOCKS * 2)), half = landing(first);
+  for (uint32_t row = Mine::first_row(thread, Keys); row < Keys; row += Mine::STEP) {
+    const uint32_t first = tile + Layout::chunk((int)row, 2 * Mine::unit(thread)), half = landing(first);
     const uint4 x = prim::ld_shared<uint4>(half);
     const bool lower = half == first; /* the half has the lower channels' place */
     prim::st_shared(half, widen8<T>(lower ? x.x : x.z, lower ? x.y : x.w));

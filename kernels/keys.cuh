@@ -81,10 +81,11 @@ SPINDLE__DEVICE void copy_keys(uint32_t tile, const unsigned char *const (&rows)
 template <class Layout, int Keys, int Threads>
 SPINDLE__DEVICE void copy_rows(bool bytes, uint32_t tile, const unsigned char *const (&rows)[Keys],
                                const uint32_t (&valid)[(Keys + 63) / 64 * 2], int channels, int thread = prim::thread_index()) {
+  const auto place = [tile](int row, int chunk) { return tile + Layout::chunk(row, chunk); };
   if (bytes)
     copy_e4m3<Layout, Keys, Threads>(tile, rows, valid, channels, thread);
   else
-    copy_keys<Layout, Keys, Threads>(tile, rows, valid, channels, thread);
+    copy_units<Layout::CHUNKS, Keys, Threads>(rows, valid, 2 * channels, thread, place);
 }
 
 /* ---- Visibility ---- */
