@@ -176,9 +176,8 @@ struct Decode {
   }
 
   SPINDLE__DEVICE void rotate_tile_of_warp(const KeyTile<KEYS> &keys) {
-    rotate_tile<T, Tile<D>, 8>(prim::shared_address(warp().k), KEYS, rotary_of(p.shape),
-                               rotation_of(p, smem.work, smem.work.segment->k_map.scaled, 1.0f), keys.position, keys.distance,
-                               prim::lane(), 32);
+    rotate_tile<T, Tile<D>, 8>(prim::shared_address(warp().k), KEYS, rotary_of(p.shape), key_rotation(p, smem.work),
+                               keys.position, keys.distance, prim::lane(), 32);
   }
 
   /* This warp's tiles of the segment at work. */

@@ -158,8 +158,7 @@ struct Prefill {
 
   SPINDLE__DEVICE void rotate_keys(const KeyTile<Shape::KEYS> &keys) {
     rotate_tile<T, Tile<D>, Shape::RUN>(prim::shared_address(smem.tiles.k), Shape::KEYS, rotary_of(p.shape),
-                                        rotation_of(p, smem.work, smem.work.segment->k_map.scaled, 1.0f), keys.position,
-                                        keys.distance);
+                                        key_rotation(p, smem.work), keys.position, keys.distance);
   }
 
   /* Scores; 0 if the warp has none to compute: undefined on one path they would be in registers all along. */
