@@ -60,7 +60,7 @@ template <int D>
 struct Sm90Work : Work<Sm90Tile<D>::ROWS> {
   KeySource source;
   int tiles;
-  uint32_t number, turn, segments; /* of the step; of the tiles and segments before it */
+  uint32_t number, turn, queries; /* of the step; of the tiles and segments before it: Work has its own segments */
 };
 
 template <int D>
@@ -214,7 +214,7 @@ struct Sm90Producer {
 
   /* The segment at work: Q, then K a tile ahead of V. */
   SPINDLE__DEVICE void bring_segment(const Step &work) const {
-    prim::mbarrier_wait(at(smem.empty_q), parity<1>(work.segments) ^ 1);
+    prim::mbarrier_wait(at(smem.empty_q), parity<1>(work.queries) ^ 1);
     copy_queries<typename Tile::Q>(p, work, prim::shared_address(smem.q), team);
     SPINDLE__NO_UNROLL
     for (int x = 0; x <= work.tiles; ++x) {
@@ -272,7 +272,7 @@ struct Sm90Producer {
       const bool walked = before.step == Next::WALK;
       work.number = before.number + 1;
       work.turn = before.turn + (walked ? before.tiles : 0);
-      work.segments = before.segments + walked;
+      work.queries = before.queries + walked;
       work.step = next_step(p, work);
       if (work.step == Next::WALK) set_tiles(work);
     }
@@ -442,7 +442,7 @@ struct Sm90Consumer {
     const bool works = first<num_rows(work), shared = num_rows(work)> 64;
     const uint32_t tile = prim::shared_address(smem.q);
     uint32_t q[STEPS][4];
-    prim::mbarrier_wait(at(smem.full_q), parity<1>(work.segments));
+    prim::mbarrier_wait(at(smem.full_q), parity<1>(work.queries));
     rotate_queries<T, typename Tile::Q, Tile::RUN, 64>(p, work, tile, p.shape.key_state == SPINDLE_KEYS_RAW, first, team);
     if (!Tile::Q_IN_REGISTERS) prim::fence_proxy_async();
     team.sync();
@@ -566,7 +566,7 @@ __global__ void __launch_bounds__(Sm90Tile<D>::THREADS, 1) prefill_sm90(const __
     Sm90Work<D> &before = smem.work[1]; /* the first step comes after what ends an item */
     before.step = Step::STORE;
     before.number = ~0u;
-    before.turn = before.segments = 0;
+    before.turn = before.queries = 0;
     prim::fence_mbarrier_init();
   }
   prim::sync_block();
