@@ -43,35 +43,39 @@
 namespace spindle {
 
 /* Of each head dim; others are padded to the next. 128 keys and three stages of K fill shared memory at D = 128: with two, a tile
- * to be rotated could not land while another is. D = 256: O and S of 128 keys do not fit registers beside each other. */
-template <int D>
+ * to be rotated could not land while another is. D = 256: O and S of 128 keys do not fit registers beside each other.
+ *
+ * Registers of a consumer: O D / 2, S and P 96 (D = 256: 48), Q D / 4, and about 24. Where that is more than 224, Q stays in
+ * shared memory: at D = 256, and at D = 128 beside softcap and bias. The producer has what is left of the 65536 / 384 = 168 a
+ * thread that the block is launched with; at 56 what it does between segments takes more, and is spilled. */
+template <int D, Scores S>
 struct Sm90Tile {
   static constexpr int ROWS = 128, KEYS = D == 256 ? 64 : 128, K_STAGES = D == 256 ? 2 : 3, V_STAGES = 2;
-  static constexpr bool Q_IN_REGISTERS = D != 256;
+  static constexpr bool Q_IN_REGISTERS = D < 128 || (D == 128 && S == Scores::PLAIN);
   static constexpr int CONSUMERS = 2, THREADS = 128 * (1 + CONSUMERS);
-  static constexpr int PRODUCER = 56, CONSUMER = 224; /* registers; 65536 / THREADS = 168 at the launch */
-  static constexpr int RUN = 8;                       /* rows that a thread rotates in turn */
+  static constexpr int CONSUMER = D < 128 ? 200 : Q_IN_REGISTERS ? 224 : 208, PRODUCER = 3 * 168 - CONSUMERS * CONSUMER;
+  static constexpr int RUN = 8; /* rows that a thread rotates in turn */
   using Q = Panels<D, ROWS>;
   using K = Panels<D, KEYS>;
 };
 
 /* A step: what lasts while a segment is brought is kept here, for the producer has few registers. */
-template <int D>
-struct Sm90Work : Work<Sm90Tile<D>::ROWS> {
+template <int Rows>
+struct Sm90Work : Work<Rows> {
   KeySource source;
   int tiles;
   uint32_t number, turn, queries; /* of the step; of the tiles and segments before it: Work has its own segments */
 };
 
-template <int D>
+template <int D, Scores S>
 struct Sm90Smem {
-  using Tile = Sm90Tile<D>;
+  using Tile = Sm90Tile<D, S>;
   alignas(1024) unsigned char q[Tile::Q::BYTES];
   alignas(1024) unsigned char k[Tile::K_STAGES][Tile::K::BYTES];
   alignas(1024) unsigned char v[Tile::V_STAGES][Tile::K::BYTES];
   KeyTile<Tile::KEYS> keys[Tile::K_STAGES + 1];
   Columns columns[Tile::K_STAGES + 1];
-  Sm90Work<D> work[2];
+  Sm90Work<Tile::ROWS> work[2];
   uint64_t full_work[2], empty_work[2], full_q, empty_q;
   uint64_t landed_k[Tile::K_STAGES], full_k[Tile::K_STAGES], empty_k[Tile::K_STAGES];
   uint64_t full_v[Tile::V_STAGES], empty_v[Tile::V_STAGES];
@@ -101,20 +105,21 @@ SPINDLE__DEVICE void arrive(uint64_t &barrier) {
 
 /* ---- The producer ---- */
 
-template <class T, int D>
+template <class T, int D, Scores S>
 struct Sm90Producer {
-  using Tile = Sm90Tile<D>;
+  using Tile = Sm90Tile<D, S>;
+  using Smem = Sm90Smem<D, S>;
   static constexpr int KEYS = Tile::KEYS, K_STAGES = Tile::K_STAGES, V_STAGES = Tile::V_STAGES;
 
-  using Step = Sm90Work<D>;
+  using Step = Sm90Work<Tile::ROWS>;
   using Next = spindle::Step;
 
   const Sm90Params &params;
   const spindle__attention_params &p;
-  Sm90Smem<D> &smem;
+  Smem &smem;
   Warpgroup team;
 
-  SPINDLE__DEVICE Sm90Producer(const Sm90Params &all) : params(all), p(all.attention), smem(prim::shared<Sm90Smem<D>>()) {}
+  SPINDLE__DEVICE Sm90Producer(const Sm90Params &all) : params(all), p(all.attention), smem(prim::shared<Smem>()) {}
 
   /* Tile x of the segment, by the lanes of one warp. */
   SPINDLE__DEVICE void load_boxes(uint32_t tile, const CUtensorMap &map, const Step &work, int x, int copy,
@@ -298,17 +303,18 @@ struct Sm90Producer {
 
 template <class T, int D, Scores S>
 struct Sm90Consumer {
-  using Tile = Sm90Tile<D>;
-  using Rows = Sm90Work<D>;
+  using Tile = Sm90Tile<D, S>;
+  using Smem = Sm90Smem<D, S>;
+  using Rows = Sm90Work<Tile::ROWS>;
   static constexpr int KEYS = Tile::KEYS, K_STAGES = Tile::K_STAGES, V_STAGES = Tile::V_STAGES, WORDS = KEYS / 64;
   static constexpr int STEPS = Tile::Q_IN_REGISTERS ? D / 16 : 1;
 
   const spindle__attention_params &p;
-  Sm90Smem<D> &smem;
+  Smem &smem;
   Warpgroup team;
   float o[D / 8][4], maximum[2], sum[2];
 
-  SPINDLE__DEVICE Sm90Consumer(const Sm90Params &all) : p(all.attention), smem(prim::shared<Sm90Smem<D>>()) {}
+  SPINDLE__DEVICE Sm90Consumer(const Sm90Params &all) : p(all.attention), smem(prim::shared<Smem>()) {}
 
   SPINDLE__DEVICE int first_row() const { return 64 * (team.number() - 1) + prim::warp() % 4 * 16; }
   SPINDLE__DEVICE int row_of(int h) const { return first_row() + 8 * h + prim::lane() / 4; }
@@ -554,16 +560,16 @@ struct Sm90Consumer {
 };
 
 template <class T, int D, Scores S>
-__global__ void __launch_bounds__(Sm90Tile<D>::THREADS, 1) prefill_sm90(const __grid_constant__ Sm90Params params) {
-  using Tile = Sm90Tile<D>;
-  Sm90Smem<D> &smem = prim::shared<Sm90Smem<D>>();
+__global__ void __launch_bounds__(Sm90Tile<D, S>::THREADS, 1) prefill_sm90(const __grid_constant__ Sm90Params params) {
+  using Tile = Sm90Tile<D, S>;
+  Sm90Smem<D, S> &smem = prim::shared<Sm90Smem<D, S>>();
   if (prim::thread_index() == 0) {
     const auto init = [](uint64_t &barrier, uint32_t arrivals) { prim::mbarrier_init(at(barrier), arrivals); };
     for (int i = 0; i < 2; ++i) init(smem.full_work[i], 4), init(smem.empty_work[i], 8);
     for (int i = 0; i < Tile::K_STAGES; ++i) init(smem.landed_k[i], 1), init(smem.full_k[i], 4), init(smem.empty_k[i], 8);
     for (int i = 0; i < Tile::V_STAGES; ++i) init(smem.full_v[i], 4), init(smem.empty_v[i], 8);
     init(smem.full_q, 4), init(smem.empty_q, 8);
-    Sm90Work<D> &before = smem.work[1]; /* the first step comes after what ends an item */
+    Sm90Work<Tile::ROWS> &before = smem.work[1]; /* the first step comes after what ends an item */
     before.step = Step::STORE;
     before.number = ~0u;
     before.turn = before.queries = 0;
@@ -572,7 +578,7 @@ __global__ void __launch_bounds__(Sm90Tile<D>::THREADS, 1) prefill_sm90(const __
   prim::sync_block();
   if (Warpgroup::number() == 0) {
     prim::setmaxnreg_dec<Tile::PRODUCER>();
-    const Sm90Producer<T, D> producer(params);
+    const Sm90Producer<T, D, S> producer(params);
     producer.run();
   } else {
     prim::setmaxnreg_inc<Tile::CONSUMER>();

@@ -41,11 +41,11 @@ cudaError_t launch_prefill_sm90(const spindle__attention_params &params, spindle
 #define SPINDLE__SM90_INSTANCE(kernel, T, D, scores)   \
   {{DTYPE<T>, DTYPE<T>, D, Keys::RAW, Scores::scores}, \
    kernel<T, D, Scores::scores>,                       \
-   Sm90Tile<D>::ROWS,                                  \
-   Sm90Tile<D>::KEYS,                                  \
-   Sm90Tile<D>::THREADS,                               \
-   Sm90Tile<D>::K::WIDTH,                              \
-   Sm90Tile<D>::K::SWIZZLE,                            \
-   sizeof(Sm90Smem<D>)},
+   Sm90Tile<D, Scores::scores>::ROWS,                  \
+   Sm90Tile<D, Scores::scores>::KEYS,                  \
+   Sm90Tile<D, Scores::scores>::THREADS,               \
+   Sm90Tile<D, Scores::scores>::K::WIDTH,              \
+   Sm90Tile<D, Scores::scores>::K::SWIZZLE,            \
+   sizeof(Sm90Smem<D, Scores::scores>)},
 
 #endif
