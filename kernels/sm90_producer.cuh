@@ -1,0 +1,205 @@
+/* The warpgroup of the Hopper kernel (prefill_sm90.cuh) that takes items, makes each next step and brings Q, K and V. */
+#ifndef SPINDLE_KERNELS_SM90_PRODUCER_CUH
+#define SPINDLE_KERNELS_SM90_PRODUCER_CUH
+
+#include "queries.cuh"
+#include "sm90_tile.cuh"
+
+namespace spindle {
+
+template <class T, int D, Scores S>
+struct Sm90Producer {
+  using Tile = Sm90Tile<D, S>;
+  using Smem = Sm90Smem<D, S>;
+  static constexpr int KEYS = Tile::KEYS, K_STAGES = Tile::K_STAGES, V_STAGES = Tile::V_STAGES;
+
+  using Job = Sm90Work<Tile::ROWS>;
+
+  const Sm90Params &params;
+  const spindle__attention_params &p;
+  Smem &smem;
+  Warpgroup team;
+
+  SPINDLE__DEVICE Sm90Producer(const Sm90Params &all) : params(all), p(all.attention), smem(prim::shared<Smem>()) {}
+
+  /* Tile x of the segment, by the lanes of one warp. */
+  SPINDLE__DEVICE void load_boxes(uint32_t tile, const CUtensorMap &map, const Job &work, int x, int copy,
+                                  uint64_t &barrier) const {
+    using Layout = typename Tile::K;
+    const spindle__prepared &r = p.state.requests[work.request];
+    const int64_t u = work.slot0 + (int64_t)x * KEYS;
+    const int rows = copy >= 0 ? KEYS : params.box_rows;
+    if (prim::lane() == 0) prim::mbarrier_arrive_expect_tx(address(barrier), Layout::BYTES);
+    prim::sync_warp();
+    SPINDLE__NO_UNROLL
+    for (int i = prim::lane(); i < KEYS / rows * Layout::PANELS; i += 32) {
+      const int box = i / Layout::PANELS, panel = i % Layout::PANELS;
+      const uint32_t to = tile + (uint32_t)(panel * Layout::PANEL_BYTES + box * rows * 2 * Layout::WIDTH);
+      if (copy >= 0) {
+        const int row = (int)(r.rotated_at + copy * r.num_slots + u);
+        prim::tma_load(to, map, {panel * Layout::WIDTH, row, work.kv_head - p.kv_begin, 0}, address(barrier));
+      } else {
+        const spindle__key key = spindle__key_at(&p.batch, &r.request, u + box * rows);
+        prim::tma_load(to, map, {panel * Layout::WIDTH, key.row, work.kv_head, key.page}, address(barrier));
+      }
+    }
+  }
+
+  SPINDLE__DEVICE bool whole(const KeyTile<KEYS> &keys) const {
+    bool all = true;
+    SPINDLE__UNROLL
+    for (int i = 0; i < KEYS / 32; ++i) all = all && keys.valid[i] == ~0u;
+    return all;
+  }
+
+  /* Whether K of a tile comes by TMA. */
+  SPINDLE__DEVICE bool boxed(const Job &work, const KeyTile<KEYS> &keys) const {
+    return (params.box_rows || work.source.copy >= 0) && whole(keys);
+  }
+
+  /* Columns of tile x of the segment, and the start of K's copies. */
+  SPINDLE__DEVICE void begin_keys(const Job &work, int x) const {
+    const uint32_t n = work.turn + x, stage = n % K_STAGES;
+    KeyTile<KEYS> &keys = smem.keys[n % (K_STAGES + 1)];
+    prim::mbarrier_wait(address(smem.empty_k[stage]), parity<K_STAGES>(n) ^ 1);
+    if (team.thread() < KEYS) find_keys(p, work, work.source, x, keys, team.thread());
+    team.sync();
+    const bool by_tma = boxed(work, keys);
+    if (team.thread() == 0) {
+      smem.columns[n % (K_STAGES + 1)] = columns_of(p, work, keys);
+      if (!by_tma || !work.source.rotate) prim::mbarrier_arrive(address(smem.landed_k[stage])); /* every tile is a turn of it */
+    }
+    const uint32_t tile = prim::shared_address(smem.k[stage]);
+    if (!by_tma) {
+      copy_keys<typename Tile::K, KEYS, 128>(tile, keys.k, keys.valid, p.shape.head_dim_qk, team.thread());
+      return;
+    }
+    uint64_t &barrier = work.source.rotate ? smem.landed_k[stage] : smem.full_k[stage];
+    if (prim::warp() == 0)
+      load_boxes(tile, work.source.copy >= 0 ? params.rotated : params.k, work, x, work.source.copy, barrier);
+    else if (!work.source.rotate)
+      arrive(barrier);
+  }
+
+  /* K is given to the consumers, unless its own bytes do that. */
+  SPINDLE__DEVICE void finish_keys(const Job &work, int x) const {
+    const uint32_t n = work.turn + x, stage = n % K_STAGES;
+    const KeyTile<KEYS> &keys = smem.keys[n % (K_STAGES + 1)];
+    if (!boxed(work, keys)) {
+      prim::cp_async_wait_all();
+      team.sync();
+    } else if (work.source.rotate) {
+      prim::mbarrier_wait(address(smem.landed_k[stage]), parity<K_STAGES>(n));
+    } else {
+      return;
+    }
+    if (work.source.rotate)
+      rotate_tile<T, typename Tile::K, Tile::RUN>(prim::shared_address(smem.k[stage]), KEYS, rotary_of(p.shape),
+                                                  key_rotation(p, work), keys.position, keys.distance, team.thread(),
+                                                  team.threads());
+    prim::fence_proxy_async();
+    arrive(smem.full_k[stage]);
+  }
+
+  SPINDLE__DEVICE void load_values(const Job &work, int x) const {
+    const uint32_t n = work.turn + x, stage = n % V_STAGES, tile = prim::shared_address(smem.v[stage]);
+    const KeyTile<KEYS> &keys = smem.keys[n % (K_STAGES + 1)];
+    prim::mbarrier_wait(address(smem.empty_v[stage]), parity<V_STAGES>(n) ^ 1);
+    if (params.box_rows && whole(keys)) {
+      if (prim::warp() == 1)
+        load_boxes(tile, params.v, work, x, -1, smem.full_v[stage]);
+      else
+        arrive(smem.full_v[stage]);
+      return;
+    }
+    copy_keys<typename Tile::K, KEYS, 128>(tile, keys.v, keys.valid, p.shape.head_dim_v, team.thread());
+    prim::cp_async_wait_all();
+    prim::fence_proxy_async();
+    arrive(smem.full_v[stage]);
+  }
+
+  /* The segment at work: Q, then K a tile ahead of V. */
+  SPINDLE__DEVICE void bring_segment(const Job &work) const {
+    prim::mbarrier_wait(address(smem.empty_q), parity<1>(work.queries) ^ 1);
+    copy_queries<typename Tile::Q>(p, work, prim::shared_address(smem.q), team);
+    SPINDLE__NO_UNROLL
+    for (int x = 0; x <= work.tiles; ++x) {
+      if (x < work.tiles) begin_keys(work, x);
+      if (x == 0) {
+        prim::cp_async_wait_all();
+        arrive(smem.full_q);
+      } else {
+        finish_keys(work, x - 1);
+        load_values(work, x - 1);
+      }
+    }
+  }
+
+  /* An item's part of the step before, to go on from. */
+  SPINDLE__DEVICE void carry_on(Job &work, const Job &before) const {
+    static_assert(Tile::ROWS == 128, "a thread a row");
+    const int at = team.thread();
+    work.row[at] = before.row[at];
+    work.head[at] = before.head[at];
+    work.scale[at] = before.scale[at];
+    work.sign[at] = before.sign[at];
+    work.bias_a[at] = before.bias_a[at];
+    work.bias_p[at] = before.bias_p[at];
+    if (at % 32 == 0) work.signs[at / 32] = before.signs[at / 32];
+    if (p.state.requests[before.request].scale_base > 0 && at < p.shape.rotary_dim / 2) work.rates[at] = before.rates[at];
+    if (at > 0) return;
+    work.item = before.item;
+    work.request = before.request;
+    work.kv_head = before.kv_head;
+    work.num_segments = before.num_segments;
+    work.segments = before.segments;
+    work.step = before.step;
+    work.cursor = before.cursor;
+  }
+
+  SPINDLE__DEVICE void set_tiles(Job &work) const {
+    work.slot0 &= -(int64_t)SM90_SLOT_STEP;
+    work.tiles = (int)((work.slot1 - work.slot0 + KEYS - 1) / KEYS);
+    work.source = key_source(p.state.requests[work.request], work.segment->k_map, p.shape.key_state == SPINDLE_KEYS_RAW);
+  }
+
+  /* The step after `before`. */
+  SPINDLE__DEVICE void find_step(Job &work, const Job &before) const {
+    if (before.step == Step::STORE) {
+      if (team.thread() == 0) next_item(p, work);
+      team.sync();
+      if (work.step == Step::STOP) return;
+      begin_item(p, work);
+    } else {
+      carry_on(work, before);
+    }
+    team.sync();
+    if (team.thread() == 0) {
+      const bool walked = before.step == Step::WALK;
+      work.number = before.number + 1;
+      work.turn = before.turn + (walked ? before.tiles : 0);
+      work.queries = before.queries + walked;
+      work.step = next_step(p, work);
+      if (work.step == Step::WALK) set_tiles(work);
+    }
+    team.sync();
+    if (work.step == Step::WALK) place_rows(p, work);
+  }
+
+  SPINDLE__DEVICE void run() const {
+    for (uint32_t n = 0;;) {
+      Job &work = smem.work[n % 2];
+      prim::mbarrier_wait(address(smem.empty_work[n % 2]), parity<2>(n) ^ 1);
+      find_step(work, smem.work[(n + 1) % 2]);
+      const Step step = work.step;
+      arrive(smem.full_work[n % 2]);
+      if (step == Step::STOP) return;
+      if (step == Step::WALK) bring_segment(work);
+      n = work.number + 1;
+    }
+  }
+};
+
+}  // namespace spindle
+
+#endif

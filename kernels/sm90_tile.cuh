@@ -1,0 +1,75 @@
+/* Tiles, shared memory and barriers of the Hopper kernel (prefill_sm90.cuh says how they are used). */
+#ifndef SPINDLE_KERNELS_SM90_TILE_CUH
+#define SPINDLE_KERNELS_SM90_TILE_CUH
+
+#include "keys.cuh"
+#include "panels.cuh"
+#include "sm90.cuh"
+#include "work.cuh"
+
+namespace spindle {
+
+/* Of each head dim; others are padded to the next. 128 keys and three stages of K fill shared memory at D = 128: with two, a tile
+ * to be rotated could not land while another is. D = 256: O and S of 128 keys do not fit registers beside each other.
+ *
+ * Registers of a consumer: O D / 2, S and P 96 (D = 256: 48), Q D / 4, and about 24. Where that is more than 224, Q stays in
+ * shared memory: at D = 256, and at D = 128 beside softcap and bias. The producer has what is left of the 65536 / 384 = 168 a
+ * thread that the block is launched with; at 56 what it does between segments takes more, and is spilled. */
+template <int D, Scores S>
+struct Sm90Tile {
+  static constexpr int ROWS = 128, KEYS = D == 256 ? 64 : 128, K_STAGES = D == 256 ? 2 : 3, V_STAGES = 2;
+  static constexpr bool Q_IN_REGISTERS = D < 128 || (D == 128 && S == Scores::PLAIN);
+  static constexpr int CONSUMERS = 2, THREADS = 128 * (1 + CONSUMERS);
+  static constexpr int CONSUMER = D < 128 ? 200 : Q_IN_REGISTERS ? 224 : 208, PRODUCER = 3 * 168 - CONSUMERS * CONSUMER;
+  static constexpr int RUN = 8; /* rows that a thread rotates in turn */
+  using Q = Panels<D, ROWS>;
+  using K = Panels<D, KEYS>;
+};
+
+/* A step: what lasts while a segment is brought is kept here, for the producer has few registers. */
+template <int Rows>
+struct Sm90Work : Work<Rows> {
+  KeySource source;
+  int tiles;
+  uint32_t number, turn, queries; /* of the step; of the tiles and segments before it: Work has its own segments */
+};
+
+template <int D, Scores S>
+struct Sm90Smem {
+  using Tile = Sm90Tile<D, S>;
+  alignas(1024) unsigned char q[Tile::Q::BYTES];
+  alignas(1024) unsigned char k[Tile::K_STAGES][Tile::K::BYTES];
+  alignas(1024) unsigned char v[Tile::V_STAGES][Tile::K::BYTES];
+  KeyTile<Tile::KEYS> keys[Tile::K_STAGES + 1];
+  Columns columns[Tile::K_STAGES + 1];
+  Sm90Work<Tile::ROWS> work[2];
+  uint64_t full_work[2], empty_work[2], full_q, empty_q;
+  uint64_t landed_k[Tile::K_STAGES], full_k[Tile::K_STAGES], empty_k[Tile::K_STAGES];
+  uint64_t full_v[Tile::V_STAGES], empty_v[Tile::V_STAGES];
+};
+
+/* Its number is not kept: it would be in a register of the loop's. */
+struct Warpgroup {
+  SPINDLE__DEVICE static int number() { return prim::warp() / 4; }
+  SPINDLE__DEVICE static int thread() { return prim::thread_index() % 128; }
+  SPINDLE__DEVICE static int threads() { return 128; }
+  SPINDLE__DEVICE static void sync() { prim::bar_sync(1 + number(), 128); }
+};
+
+SPINDLE__DEVICE uint32_t address(const uint64_t &barrier) { return prim::shared_address(&barrier); }
+
+/* Turn n of a barrier that Stages of its kind take in turn: its phase's parity. */
+template <int Stages>
+SPINDLE__DEVICE uint32_t parity(uint32_t turn) {
+  return turn / Stages & 1;
+}
+
+/* One arrival a warp, after what all its lanes did. */
+SPINDLE__DEVICE void arrive(uint64_t &barrier) {
+  prim::sync_warp();
+  if (prim::lane() == 0) prim::mbarrier_arrive(address(barrier));
+}
+
+}  // namespace spindle
+
+#endif
