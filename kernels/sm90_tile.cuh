@@ -12,15 +12,17 @@ namespace spindle {
 /* Of each head dim; others are padded to the next. 128 keys and three stages of K fill shared memory at D = 128: with two, a tile
  * to be rotated could not land while another is. D = 256: O and S of 128 keys do not fit registers beside each other.
  *
- * Registers of a consumer: O D / 2, S and P 96 (D = 256: 48), Q D / 4, and about 24. Where that is more than 224, Q stays in
- * shared memory: at D = 256, and at D = 128 beside softcap and bias. The producer has what is left of the 65536 / 384 = 168 a
- * thread that the block is launched with; at 56 what it does between segments takes more, and is spilled. */
+ * Registers of a consumer: O D / 2, S and P 96 (D = 256: 48), Q D / 4, and about 24, or 50 with softcap and bias. Where that is
+ * more than 224, Q stays in shared memory. The producer has what is left of the 168 a thread that a block of 384 is launched
+ * with: where that is 56, some of what it works with between segments is spilled, and at D = 256 some of what consumers do when
+ * they store; their loops over tiles are free of spills. */
 template <int D, Scores S>
 struct Sm90Tile {
   static constexpr int ROWS = 128, KEYS = D == 256 ? 64 : 128, K_STAGES = D == 256 ? 2 : 3, V_STAGES = 2;
-  static constexpr bool Q_IN_REGISTERS = D < 128 || (D == 128 && S == Scores::PLAIN);
+  static constexpr bool Q_IN_REGISTERS = S == Scores::PLAIN && D <= 128;
   static constexpr int CONSUMERS = 2, THREADS = 128 * (1 + CONSUMERS);
-  static constexpr int CONSUMER = D < 128 ? 200 : Q_IN_REGISTERS ? 224 : 208, PRODUCER = 3 * 168 - CONSUMERS * CONSUMER;
+  static constexpr int CONSUMER = D < 128 ? 200 : D == 256 ? 216 : Q_IN_REGISTERS ? 224 : 208;
+  static constexpr int PRODUCER = 3 * 168 - CONSUMERS * CONSUMER;
   static constexpr int RUN = 8; /* rows that a thread rotates in turn */
   using Q = Panels<D, ROWS>;
   using K = Panels<D, KEYS>;
