@@ -21,7 +21,7 @@ struct Sm90Tile {
   static constexpr int ROWS = 128, KEYS = D == 256 ? 64 : 128, K_STAGES = D == 256 ? 2 : 3, V_STAGES = 2;
   static constexpr bool Q_IN_REGISTERS = S == Scores::PLAIN && D <= 128;
   static constexpr int CONSUMERS = 2, THREADS = 128 * (1 + CONSUMERS);
-  static constexpr int CONSUMER = D < 128 ? 200 : D == 256 ? 216 : Q_IN_REGISTERS ? 224 : 208;
+  static constexpr int CONSUMER = D < 128 ? 200 : Q_IN_REGISTERS ? 224 : 216;
   static constexpr int PRODUCER = 3 * 168 - CONSUMERS * CONSUMER;
   static constexpr int RUN = 8; /* rows that a thread rotates in turn */
   using Q = Panels<D, ROWS>;
