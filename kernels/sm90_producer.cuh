@@ -66,7 +66,11 @@ struct Sm90Producer {
     team.sync();
     const bool by_tma = boxed(work, keys);
     if (team.thread() == 0) {
-      smem.columns[n % (K_STAGES + 1)] = columns_of(p, work, keys);
+      const Columns columns = columns_of(p, work, keys);
+      Columns &to = smem.columns[n % (K_STAGES + 1)]; /* by members: the check build sees no copies of structs */
+      to.full = columns.full;
+      to.affine = columns.affine;
+      to.base = columns.base;
       if (!by_tma || !work.source.rotate) prim::mbarrier_arrive(address(smem.landed_k[stage])); /* every tile is a turn of it */
     }
     const uint32_t tile = prim::shared_address(smem.k[stage]);
@@ -160,7 +164,10 @@ struct Sm90Producer {
   SPINDLE__DEVICE void set_tiles(Job &work) const {
     work.slot0 &= -(int64_t)SM90_SLOT_STEP;
     work.tiles = (int)((work.slot1 - work.slot0 + KEYS - 1) / KEYS);
-    work.source = key_source(p.state.requests[work.request], work.segment->k_map, p.shape.key_state == SPINDLE_KEYS_RAW);
+    const KeySource source =
+        key_source(p.state.requests[work.request], work.segment->k_map, p.shape.key_state == SPINDLE_KEYS_RAW);
+    work.source.copy = source.copy; /* by members, too */
+    work.source.rotate = source.rotate;
   }
 
   /* The step after `before`. */
