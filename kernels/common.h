@@ -49,7 +49,7 @@ SPINDLE__SHARED int64_t spindle__divide(int64_t x, int64_t d, int64_t *rest) {
     quotient = (uint32_t)x / (uint32_t)d;
     left = (uint32_t)x - (uint32_t)quotient * (uint32_t)d;
   } else {
-#ifdef __CUDACC__
+#ifdef __CUDA_ARCH__
 #pragma unroll 1 /* a thousand instructions otherwise, at every division */
 #endif
     for (int bit = 62; bit >= 0; bit--) {
