@@ -4,6 +4,7 @@
 #include <emulator.h>
 #include <stdlib.h>
 
+#include "support/again.h"
 #include "support/attend.h"
 #include "support/layer.h"
 #include "support/methods.h"
@@ -26,7 +27,7 @@ static void check_same(test_layer *l, const test_setup *other, const test_reques
 /* Rotated in the loop, before it, or as the plan thinks best. */
 Test(prefill_bits, schedules) {
   test_random r = test_random_start();
-  for (int32_t round = 0; round < (emulator_catches_faults() ? 30 : 6); round++) {
+  for (int32_t round = 0; round < (!emulator_catches_faults() ? 6 : test_again() ? 9 : 30); round++) {
     test_layer l;
     test_layer_draw(&r, &l);
     test_request q = test_layer_request(&r, &l, any_method(&r, &l));
@@ -58,7 +59,7 @@ Test(prefill_bits, auto_schedule_of_many_rows) {
 /* Two runs alike but for the emulator's options. */
 static void check_options(const emulator_options *options) {
   test_random r = test_random_start();
-  for (int32_t round = 0; round < (emulator_catches_faults() ? 5 : 2); round++) {
+  for (int32_t round = 0; round < (emulator_catches_faults() && !test_again() ? 5 : 2); round++) {
     test_layer l;
     test_layer_draw(&r, &l);
     l.setup.random = NULL;
@@ -86,7 +87,7 @@ Test(prefill_bits, threads_and_blocks_in_any_order) {
 Test(prefill_bits, fixed_splits_in_any_company) {
   test_random r = test_random_start();
   static const int32_t splits[] = {64, 100, 17, 300};
-  for (int32_t round = 0; round < 12; round++) {
+  for (int32_t round = 0; round < (test_again() ? 4 : 12); round++) {
     test_layer l;
     test_layer_draw(&r, &l);
     test_request requests[4], alone;
