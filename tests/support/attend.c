@@ -290,7 +290,7 @@ static spindle_plan_options bounds(const call *c) {
                             .schedule = c->setup->schedule,
                             .partial = c->setup->partial,
                             .max_q_len = 1,
-                            .max_kv_len = 1};
+                            .max_kv_len = c->setup->max_kv_len > 1 ? c->setup->max_kv_len : 1};
   for (int32_t r = 0; r < c->count; r++) {
     if (c->request[r].q_len > o.max_q_len) o.max_q_len = c->request[r].q_len;
     if (c->request[r].kv_len > o.max_kv_len) o.max_kv_len = c->request[r].kv_len;

@@ -30,6 +30,7 @@ typedef struct test_setup {
   bool csr;            /* paged: table_begin instead of a stride */
   int32_t pool;        /* paged: pages of the pool, in units of those that keys lie in; 0: a few more */
   bool generous;       /* bounds far beyond what the batch needs */
+  int32_t max_kv_len;  /* at least */
   bool partial;
   bool batched;         /* Q, O and LSE have a batch stride: each request's rows lie in a batch row of their own */
   bool default_q_index; /* the array is NULL */
