@@ -30,12 +30,6 @@ static tool_problem problem_of(const tool_setting *s) {
                         .rest_len = s->rest_len};
 }
 
-/* A quarter of the text, so that every method is beyond its trained length. */
-int32_t tool_benchmark_trained(const tool_benchmark *b, const tool_setting *s) {
-  int32_t quarter = s->seq_len / 4 / TOOL_TRAINED_STEP * TOOL_TRAINED_STEP;
-  return b->trained ? b->trained : quarter > TOOL_TRAINED_STEP ? quarter : TOOL_TRAINED_STEP;
-}
-
 static bool make_method(const tool_benchmark *b, const tool_setting *s, const tool_case *c, tool_method *method,
                         spindle_shape *shape) {
   bool fp8 = s->dtype == SPINDLE_F8E4M3;

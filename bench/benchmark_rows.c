@@ -14,6 +14,12 @@ static const char *family_of(const tool_case *c) {
 
 static double tokens(const tool_setting *s) { return (double)s->batch * (s->decode ? 1 : s->seq_len); }
 
+/* A quarter of the text, so that every method is beyond its trained length. */
+int32_t tool_benchmark_trained(const tool_benchmark *b, const tool_setting *s) {
+  int32_t quarter = s->seq_len / 4 / TOOL_TRAINED_STEP * TOOL_TRAINED_STEP;
+  return b->trained ? b->trained : quarter > TOOL_TRAINED_STEP ? quarter : TOOL_TRAINED_STEP;
+}
+
 /* ---- Text ---- */
 
 void tool_benchmark_print_intro(const tool_benchmark *b) {
