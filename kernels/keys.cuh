@@ -64,20 +64,8 @@ SPINDLE__DEVICE void find_keys(const spindle__attention_params &p, const Work<Ro
   if (prim::lane() == 0) keys.valid[column / 32] = mask;
 }
 
-/* Starts copying the rows of K or V into a tile. Columns without a key become 0: 0 x NaN would reach the output. One row after
- * the other: accumulators are in registers meanwhile, and there are none for the addresses of several rows. */
-template <class Layout, int Keys, int Threads>
-SPINDLE__DEVICE void copy_keys(uint32_t tile, const unsigned char *const (&rows)[Keys],
-                               const uint32_t (&valid)[(Keys + 63) / 64 * 2], int channels, int thread = prim::thread_index()) {
-  SPINDLE__NO_UNROLL
-  for (int i = thread; i < Keys * Layout::CHUNKS; i += Threads) {
-    const int row = i / Layout::CHUNKS, chunk = i % Layout::CHUNKS;
-    const int bytes = valid[row / 32] >> row % 32 & 1 ? chunk_bytes(channels, chunk) : 0;
-    prim::cp_async<16>(tile + Layout::chunk(row, chunk), rows[row] + (bytes ? 16 * chunk : 0), bytes);
-  }
-}
-
-/* The same; bytes: rows of e4m3, which expand_e4m3 makes 16-bit elements of. */
+/* Starts copying the rows of K or V into a tile. Columns without a key become 0: 0 x NaN would reach the output. bytes: rows of
+ * e4m3, which expand_e4m3 makes 16-bit elements of. */
 template <class Layout, int Keys, int Threads>
 SPINDLE__DEVICE void copy_rows(bool bytes, uint32_t tile, const unsigned char *const (&rows)[Keys],
                                const uint32_t (&valid)[(Keys + 63) / 64 * 2], int channels, int thread = prim::thread_index()) {

@@ -29,7 +29,8 @@
  * - K_STAGES - 1 is done. What threads write to shared memory and wgmma reads has their fence_proxy_async before they arrive.
  * Named barriers: 1 + w the threads of warpgroup w; 4 and 5 the consumers' turns at the tensor cores.
  *
- * Registers: Tile::PRODUCER and CONSUMER a thread; no spills, no serialised wgmma (tests/budgets). D = 128: O 64, S 64, P 32, Q
+ * Registers: Tile::PRODUCER and CONSUMER a thread; no serialised wgmma and no spills in the loops
+ * over tiles of the consumers (sm90_tile.cuh, tests/budgets). D = 128: O 64, S 64, P 32, Q
  * 32. Numerics: as prefill_sm80.cuh. */
 #ifndef SPINDLE_KERNELS_PREFILL_SM90_CUH
 #define SPINDLE_KERNELS_PREFILL_SM90_CUH

@@ -75,7 +75,7 @@ struct Sm90Producer {
     }
     const uint32_t tile = prim::shared_address(smem.k[stage]);
     if (!by_tma) {
-      copy_keys<typename Tile::K, KEYS, 128>(tile, keys.k, keys.valid, p.shape.head_dim_qk, team.thread());
+      copy_rows<typename Tile::K, KEYS, 128>(false, tile, keys.k, keys.valid, p.shape.head_dim_qk, team.thread());
       return;
     }
     uint64_t &barrier = work.source.rotate ? smem.landed_k[stage] : smem.full_k[stage];
@@ -116,7 +116,7 @@ struct Sm90Producer {
         arrive(smem.full_v[stage]);
       return;
     }
-    copy_keys<typename Tile::K, KEYS, 128>(tile, keys.v, keys.valid, p.shape.head_dim_v, team.thread());
+    copy_rows<typename Tile::K, KEYS, 128>(false, tile, keys.v, keys.valid, p.shape.head_dim_v, team.thread());
     prim::cp_async_wait_all();
     prim::fence_proxy_async();
     arrive(smem.full_v[stage]);

@@ -59,7 +59,7 @@ static void check_file(const char *arch, const char *file, const uint64_t most[D
  * lies on the same banks. */
 Test(prefill_banks, copies) { check_file("80", "units.cuh", (uint64_t[]){1, 1, 1, 1}); }
 Test(prefill_banks, copies_of_queries_to_hopper) { check_file("90", "queries.cuh", (uint64_t[]){1, 2, 1, 1}); }
-Test(prefill_banks, copies_of_keys_to_hopper) { check_file("90", "keys.cuh", (uint64_t[]){1, 2, 1, 1}); }
+Test(prefill_banks, copies_of_keys_to_hopper) { check_file("90", "units.cuh", (uint64_t[]){1, 2, 1, 1}); }
 
 /* Hopper, 64 channels: half a warp has a row and the eighth after it, which lie on the same half of the banks. */
 Test(prefill_banks, rotation) { check_file("80", "rotate.cuh", (uint64_t[]){1, 2, 1, 1}); }
