@@ -1,5 +1,5 @@
-/* Every row of instances.def is what some shape is served by, through the public API, and every shape that a plan accepts has a
- * row. Hopper's serve on a 9.0 device, beside those that serve everywhere. */
+/* Every row of instances.def is what some shape is served by, in prefill and in decode, through the public API, and every shape
+ * that a plan accepts has a row. Hopper's serve on a 9.0 device, beside those that serve everywhere. */
 #include <criterion/criterion.h>
 #include <emulator.h>
 #include <stdio.h>
@@ -33,6 +33,7 @@ static const row hopper[] = {
 #include "kernels/instances.def"
 };
 enum { NUM_ROWS = sizeof rows / sizeof *rows, NUM_HOPPER = sizeof hopper / sizeof *hopper, MOST_KERNELS = 16 };
+enum { PREFILL = 40, DECODE = 3 }; /* query rows of a request: more than a tile of decode, or fewer */
 
 typedef struct launched {
   size_t count;
@@ -45,7 +46,7 @@ static bool has(const launched *l, const void *kernel) {
   return false;
 }
 
-static launched run(test_random *r, const row *at, int32_t head_dim, int32_t key_state) {
+static launched run(test_random *r, const row *at, int32_t head_dim, int32_t key_state, int32_t q_len) {
   static const float slopes[] = {0.1f, 0.2f};
   test_setup setup = {.backend = SPINDLE_BACKEND_CUDA,
                       .shape = {.q_dtype = at->dtype,
@@ -55,12 +56,12 @@ static launched run(test_random *r, const row *at, int32_t head_dim, int32_t key
                                 .key_state = key_state,
                                 .bias = at->general ? SPINDLE_BIAS_ALIBI : SPINDLE_BIAS_NONE},
                       .args = {.bias_a = at->general ? slopes : NULL}};
-  test_request q = test_request_make(r, &setup.shape, test_rule(SPINDLE_ROPE_DEFAULT, head_dim), 40, 50, 1);
+  test_request q = test_request_make(r, &setup.shape, test_rule(SPINDLE_ROPE_DEFAULT, head_dim), q_len, 50, 1);
   const void *const *list;
   launched l;
   char text[100];
-  snprintf(text, sizeof text, "%s: dtypes %d and %d, head dim %d of %d, keys %d, general %d", at->kernel, at->dtype, at->kv_dtype,
-           head_dim, at->head_dim, key_state, at->general);
+  snprintf(text, sizeof text, "%s: %d rows, dtypes %d and %d, head dim %d of %d, keys %d, general %d", at->kernel, q_len,
+           at->dtype, at->kv_dtype, head_dim, at->head_dim, key_state, at->general);
   emulator_forget();
   test_halves(text, &setup, &q, 1);
   l.count = emulator_kernels(&list);
@@ -72,15 +73,15 @@ static launched run(test_random *r, const row *at, int32_t head_dim, int32_t key
 
 /* A row's own kernel runs for its head dim and for the least that is padded to it, and for no other row. `both`: it serves raw
  * keys and rotated ones. */
-static void check_rows(const row *list, int32_t count, bool both) {
+static void check_rows(const row *list, int32_t count, int32_t q_len, bool both) {
   static launched exact[NUM_ROWS], padded[NUM_ROWS];
   test_random r = test_random_start();
   for (int32_t x = 0; x < count; x++) {
     int32_t below = 0;
     for (int32_t y = 0; y < count; y++)
       if (list[y].head_dim < list[x].head_dim && list[y].head_dim > below) below = list[y].head_dim;
-    exact[x] = run(&r, &list[x], list[x].head_dim, list[x].key_state);
-    padded[x] = run(&r, &list[x], below + 2, both ? SPINDLE_KEYS_ROTATED : list[x].key_state);
+    exact[x] = run(&r, &list[x], list[x].head_dim, list[x].key_state, q_len);
+    padded[x] = run(&r, &list[x], below + 2, both ? SPINDLE_KEYS_ROTATED : list[x].key_state, q_len);
   }
   for (int32_t x = 0; x < count; x++) {
     int own = 0;
@@ -94,11 +95,12 @@ static void check_rows(const row *list, int32_t count, bool both) {
   }
 }
 
-Test(instances, every_row_is_reached) { check_rows(rows, NUM_ROWS, false); }
+Test(instances, every_row_is_reached) { check_rows(rows, NUM_ROWS, PREFILL, false); }
+Test(instances, every_row_is_reached_in_decode) { check_rows(rows, NUM_ROWS, DECODE, false); }
 
 Test(instances, every_row_of_hopper_is_reached) {
   setenv("SPINDLE_EMULATED_ARCH", "90", 1);
-  check_rows(hopper, NUM_HOPPER, true);
+  check_rows(hopper, NUM_HOPPER, PREFILL, true);
 }
 
 static bool has_row(const spindle_shape *s) {
