@@ -85,9 +85,9 @@ static cudaError_t check_launch(const void *kernel, dim3 grid, int threads, size
 cudaError_t enqueue_launch(const void *kernel, dim3 grid, int threads, size_t shared_bytes, cudaStream_t stream,
                            std::function<void()> body) {
   std::lock_guard<std::recursive_mutex> guard(runtime_lock());
-  const cudaError_t error = check_launch(kernel, grid, threads, shared_bytes);
-  if (error) return status(error);
   const int on = stream_device(stream);
+  const cudaError_t error = on == device ? check_launch(kernel, grid, threads, shared_bytes) : cudaErrorInvalidResourceHandle;
+  if (error) return status(error);
   return status(enqueue(stream, [=] {
     const Launch launch = {grid, threads, shared_bytes, on, model().arch, new_launch_id(), &body, options};
     add_kernel(kernel);

@@ -62,9 +62,11 @@ static void make_batch(test_step *s) {
                              .table_stride = TEST_STEP_ENTRIES};
 }
 
-test_step test_step_open(const spindle_plan_options *options) {
+test_step test_step_open(const spindle_plan_options *options) { return test_step_open_on(0, options); }
+
+test_step test_step_open_on(int32_t device, const spindle_plan_options *options) {
   test_step s = {0};
-  spindle_context_options cuda = {.struct_size = sizeof cuda, .backend = SPINDLE_BACKEND_CUDA};
+  spindle_context_options cuda = {.struct_size = sizeof cuda, .backend = SPINDLE_BACKEND_CUDA, .device = device};
   spindle_shape shape = {
       .struct_size = sizeof shape, .q_dtype = SPINDLE_BF16, .num_q_heads = HEADS, .num_kv_heads = KV_HEADS, .head_dim_qk = DIM};
   spindle_plan_options o = {0};

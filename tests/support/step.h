@@ -37,6 +37,7 @@ typedef struct test_step {
 
 /* Every step holds the same tensors. options NULL: defaults; bounds are filled in. */
 test_step test_step_open(const spindle_plan_options *options);
+test_step test_step_open_on(int32_t device, const spindle_plan_options *options);
 /* In stream order. */
 void test_step_set(test_step *step, const test_step_lengths *lengths);
 spindle_status test_step_run(test_step *step);
