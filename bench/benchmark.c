@@ -22,9 +22,9 @@ static bool is_late(const tool_benchmark *b) { return b->seconds > 0 && tool_sec
 static tool_problem problem_of(const tool_setting *s) {
   int32_t n = s->seq_len;
   return (tool_problem){.requests = s->batch,
-                        .q_len = s->decode ? 1 : n,
+                        .q_len = s->q_len,
                         .kv_len = n,
-                        .q_index = s->decode ? n - 1 : 0,
+                        .q_index = n - s->q_len,
                         .n = n,
                         .page_size = s->page_size,
                         .rest_len = s->rest_len};
@@ -84,9 +84,9 @@ static bool fits(const tool_benchmark *b, const tool_call *call, int64_t workspa
 static answer is_measurable(tool_benchmark *b, const tool_setting *s, const spindle_shape *shape, const char *asked) {
   char reason[REASON_BYTES];
   tool_call call = {.shape = *shape, .problem = problem_of(s)};
-  int64_t rows = (int64_t)s->batch * s->seq_len, workspace;
+  int64_t rows = (int64_t)s->batch * (s->page_size ? s->seq_len : s->q_len), workspace;
   if (is_late(b)) return missing_late(b, s, NULL, asked);
-  if (rows > MAX_ROWS && (!s->decode || s->page_size)) {
+  if (rows > MAX_ROWS) {
     snprintf(reason, sizeof reason, "%lld rows are more than a call takes (%d)", (long long)rows, MAX_ROWS);
     return missing(b, s, NULL, asked, TOOL_SKIPPED, reason);
   }
@@ -129,9 +129,8 @@ static bool open_field(tool_benchmark *b, field *f, const tool_method *method, c
       !tool_call_fill(&f->plain, TOOL_Q, &random) || !tool_call_fill(&f->plain, TOOL_K, &random) ||
       !tool_call_fill(&f->plain, TOOL_V, &random))
     return false;
-  if (!s->decode) return true;
-  if (!time_copy(b, f)) return false;
-  if (s->keys == SPINDLE_KEYS_ROTATED) return true;
+  if (s->decode && !time_copy(b, f)) return false;
+  if (!tool_benchmark_times_rotated(s) || s->keys == SPINDLE_KEYS_ROTATED) return true;
   if (!tool_call_open(&f->rotated, b->context, method, &rotated, &problem, b->schedule)) return false;
   tool_call_borrow(&f->rotated, &f->plain);
   return true;

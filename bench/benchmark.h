@@ -41,6 +41,8 @@ void tool_benchmark_print_intro(const tool_benchmark *b);
 void tool_benchmark_print_head(const tool_benchmark *b, const tool_setting *s, double copy_per_s);
 /* What the methods of the setting are trained on. */
 int32_t tool_benchmark_trained(const tool_benchmark *b, const tool_setting *s);
+/* Plain RoPE on rotated keys is timed in every round: where rows are few beside keys, whose rotation is what counts then. */
+bool tool_benchmark_times_rotated(const tool_setting *s);
 void tool_benchmark_row(tool_benchmark *b, const tool_setting *s, const tool_case *c, const tool_timing *t, double copy_per_s,
                         double plain_pairs);
 

@@ -12,13 +12,15 @@ static const char *family_of(const tool_case *c) {
   return c->num_terms == 1 ? tool_family_flag(c->terms[0].method->family) + 2 : "mix";
 }
 
-static double tokens(const tool_setting *s) { return (double)s->batch * (s->decode ? 1 : s->seq_len); }
+static double tokens(const tool_setting *s) { return (double)s->batch * s->q_len; }
 
 /* A quarter of the text, so that every method is beyond its trained length. */
 int32_t tool_benchmark_trained(const tool_benchmark *b, const tool_setting *s) {
   int32_t quarter = s->seq_len / 4 / TOOL_TRAINED_STEP * TOOL_TRAINED_STEP;
   return b->trained ? b->trained : quarter > TOOL_TRAINED_STEP ? quarter : TOOL_TRAINED_STEP;
 }
+
+bool tool_benchmark_times_rotated(const tool_setting *s) { return s->decode || s->q_len < s->seq_len; }
 
 /* ---- Text ---- */
 
@@ -34,8 +36,7 @@ void tool_benchmark_print_intro(const tool_benchmark *b) {
 }
 
 static void print_setting(const tool_benchmark *b, const tool_setting *s) {
-  int32_t rows = s->decode ? 1 : s->seq_len;
-  printf("\n%s: %d query %s over %d keys", s->decode ? "decode" : "prefill", rows, rows > 1 ? "rows" : "row", s->seq_len);
+  printf("\n%s: %d query %s over %d keys", s->decode ? "decode" : "prefill", s->q_len, s->q_len > 1 ? "rows" : "row", s->seq_len);
   if (s->rest_len) printf(" beside %d requests over %d", s->batch - 1, s->rest_len);
   printf(", batch %d, %d heads over %d, head dim %d, %s, %s keys", s->batch, s->heads, s->kv_heads, s->head_dim,
          tool_grid_dtype_names[s->dtype - SPINDLE_F32], tool_key_names[s->keys]);
@@ -46,12 +47,15 @@ static void print_setting(const tool_benchmark *b, const tool_setting *s) {
 void tool_benchmark_print_head(const tool_benchmark *b, const tool_setting *s, double copy_per_s) {
   if (!b->text) return;
   print_setting(b, s);
+  if (s->decode) printf("; a copy: %.1f GB/s", copy_per_s * 1e-9);
+  printf("\n%-38s %10s  %-21s %10s", "method", "median ms", "min .. max ms", "tokens/s");
   if (s->decode)
-    printf("; a copy: %.1f GB/s\n%-38s %10s  %-21s %10s %7s %7s %7s %8s %7s\n", copy_per_s * 1e-9, "method", "median ms",
-           "min .. max ms", "tokens/s", "GB/s", "/copy", "/plain", "/rotated", "pairs");
+    printf(" %7s %7s", "GB/s", "/copy");
   else
-    printf("\n%-38s %10s  %-21s %10s %9s %7s %7s %7s\n", "method", "median ms", "min .. max ms", "tokens/s", "GFLOP/s", "GB/s",
-           "/plain", "pairs");
+    printf(" %9s %7s", "GFLOP/s", "GB/s");
+  printf(" %7s", "/plain");
+  if (tool_benchmark_times_rotated(s)) printf(" %8s", "/rotated");
+  printf(" %7s\n", "pairs");
 }
 
 static void print_row(const tool_setting *s, const tool_case *c, const tool_timing *t, double copy_per_s, double plain_pairs) {
@@ -60,9 +64,11 @@ static void print_row(const tool_setting *s, const tool_case *c, const tool_timi
   snprintf(spread, sizeof spread, "%.3f .. %.3f", t->min_s * 1e3, t->max_s * 1e3);
   printf("%-6s %-31s %10.3f  %-21s %10.0f", family_of(c), c->name, t->median_s * 1e3, spread, tokens(s) / t->median_s);
   if (s->decode)
-    printf(" %7.1f %7.3f %7.3f %8.3f", rate * 1e-9, rate / copy_per_s, t->ratio, t->ratio_to_rotated);
+    printf(" %7.1f %7.3f", rate * 1e-9, rate / copy_per_s);
   else
-    printf(" %9.1f %7.1f %7.3f", t->flops / t->median_s * 1e-9, rate * 1e-9, t->ratio);
+    printf(" %9.1f %7.1f", t->flops / t->median_s * 1e-9, rate * 1e-9);
+  printf(" %7.3f", t->ratio);
+  if (tool_benchmark_times_rotated(s)) printf(" %8.3f", t->ratio_to_rotated);
   printf(" %7.2f\n", t->visible_pairs / plain_pairs);
   fflush(stdout);
 }
@@ -73,7 +79,7 @@ static void write_setting(tool_benchmark *b, const tool_setting *s) {
   tool_json *json = &b->json;
   tool_json_string(json, "phase", s->decode ? "decode" : "prefill");
   tool_json_integer(json, "seq_len", s->seq_len);
-  tool_json_integer(json, "q_len", s->decode ? 1 : s->seq_len);
+  tool_json_integer(json, "q_len", s->q_len);
   tool_json_integer(json, "rest_len", s->rest_len);
   tool_json_integer(json, "page_size", s->page_size);
   tool_json_string(json, "dtype", tool_grid_dtype_names[s->dtype - SPINDLE_F32]);
@@ -96,8 +102,8 @@ static void write_timing(tool_json *json, const tool_setting *s, const tool_timi
   tool_json_number(json, "bytes_per_s", rate);
   tool_json_number(json, "ratio_to_plain", t->ratio);
   tool_json_number(json, "visible_pairs", t->visible_pairs);
+  if (tool_benchmark_times_rotated(s)) tool_json_number(json, "ratio_to_rotated", t->ratio_to_rotated);
   if (!s->decode) return;
-  tool_json_number(json, "ratio_to_rotated", t->ratio_to_rotated);
   tool_json_number(json, "copy_bytes_per_s", copy_per_s);
   tool_json_number(json, "share_of_copy", rate / copy_per_s);
 }

@@ -8,16 +8,17 @@
 #include "tool.h"
 
 const char tool_bench_help[] =
-    "spindle bench [--method NAME|all] [--backend auto|cpu|cuda|reference] [--preset decode|mixed|prefill] [--json FILE]\n"
+    "spindle bench [--method NAME|all] [--backend auto|cpu|cuda|reference] [--preset NAME] [--json FILE]\n"
     "              [--phase prefill|decode|both] and the flags below\n"
     "\n"
     "Times one attention call, rotation included, of every method (or those called NAME): prefill (as many query rows as\n"
-    "keys) and decode (one row a request; and a copy, for the share of its bandwidth). Each is timed in turn with plain\n"
-    "RoPE on the same tensors. --json writes one JSON object a row to FILE (- for standard output); bench/plot/plot.sh\n"
-    "draws it.\n"
+    "keys, or a chunk of them) and decode (one row a request; and a copy, for the share of its bandwidth). Each is timed in\n"
+    "turn with plain RoPE on the same tensors. --json writes one JSON object a row to FILE (- for standard output);\n"
+    "bench/plot/plot.sh draws it.\n"
     "\n"
     "Lists, of which every combination is timed:\n"
     "  --seq-len 1k,4k     keys; without it prefill at 1k and 2k, decode at 16k\n"
+    "  --q-len 128,512     query rows, the last of the keys (prefill); default as many as keys\n"
     "  --batch 1,32        requests; default 1\n"
     "  --heads 32/8,64     query heads, over those of K and V (--kv-heads 8 says it for all); default 8\n"
     "  --head-dim 64,128   default 128\n"
@@ -38,6 +39,7 @@ const char tool_bench_help[] =
     "  decode   also heads 32/32 and 64/8 and fp8; head dims 128, 64 and 256; batches of 1 to 128; 1k to 1M keys\n"
     "  mixed    one request of 1M keys beside 100 of 4k, in pages; also fp8\n"
     "  prefill  head dims 128, 64 and 256; 16k to 128k keys\n"
+    "  chunk    the last 32 to 4k rows of 16k, where --schedule counts\n"
     "Example: spindle bench --method yarn --seq-len 1k,4k --json yarn.jsonl\n";
 
 enum {
@@ -46,7 +48,7 @@ enum {
   MAX_MEMORY_MIB = 1 << 24,
   MAX_SECONDS = 1000000,
   MAX_TRAINED = 1 << 24,
-  NUM_FLAGS = 20
+  NUM_FLAGS = 21
 };
 
 typedef struct bench_flags {
@@ -118,7 +120,7 @@ static bool read_flags(int argc, char **argv, bench_flags *f) {
       {"--head-dim", &g->head_dim, NULL},   {"--batch", &g->batch, NULL},       {"--keys", &g->keys, NULL},
       {"--page-size", &g->page_size, NULL}, {"--rest-len", &g->rest_len, NULL}, {"--schedule", &f->schedule, NULL},
       {"--flush", &f->flush, NULL},         {"--memory", &f->memory, NULL},     {"--seconds", &g->seconds, NULL},
-      {"--threads", &f->threads, NULL},     {"--trained", &f->trained, NULL}};
+      {"--threads", &f->threads, NULL},     {"--trained", &f->trained, NULL},   {"--q-len", &g->q_len, NULL}};
   return tool_read_flags(argc, argv, flags, NUM_FLAGS) && tool_grid_apply_preset(g);
 }
 

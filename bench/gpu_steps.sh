@@ -12,6 +12,7 @@ if [ -n "$emulated" ]; then
   heads="--heads 2 --kv-heads 1" head_dim=64 other_dims="128" flush="--flush 1" some="--method alibi" checked="default"
   prefill_lengths=64,128 far_lengths=160 shape_lengths=64 baseline_lengths=64 peer_lengths=64 long_lengths=128
   method_lengths_16k=96 method_lengths_4k=64 trained=64
+  chunks="--seq-len 96 --q-len 16,64"
   decode_wide="--batch 2 --seq-len 96" decode_long="--seq-len 192" decode_pages="--page-size 16"
   decode_mixed="--batch 4 --seq-len 192 --rest-len 20 --page-size 16"
   decode_matrix="--heads 2/1 --head-dim 64 --dtype bf16 --batch 1,2 --seq-len 64,96"
@@ -20,6 +21,7 @@ else
   heads="--heads 32 --kv-heads 8" head_dim=128 other_dims="64 256" flush="" some="--method all"
   prefill_lengths=1k,2k,4k,8k,16k,32k far_lengths=64k,128k shape_lengths=16k,32k,64k,128k baseline_lengths=1k,2k,4k,8k,16k,32k,64k
   peer_lengths=1k,4k,16k,64k long_lengths=16k method_lengths_16k=16k method_lengths_4k=4k trained=1k
+  chunks=""
   decode_wide="--batch 32 --seq-len 4k" decode_long="--seq-len 256k" decode_pages="--page-size 64" decode_mixed="" decode_matrix=""
   # One of each kind of segment list, bias class and row scale.
   checked="yarn rerope dca alibi window yarn+rerope+logn+sinks"
@@ -142,9 +144,12 @@ bench() {
   note "$(($(rows "$rows_file") - before - absent)) rows, $absent not measured${missing:+, failed$missing}"
 }
 
-# prefill DIM DTYPE LENGTHS: keys rotated before, by the call ahead of its products, and, with a fourth argument, in the loop.
+# Keys rotated before, by the call ahead of its products, and in the loop.
+rotated="--keys rotated" ahead="--keys raw --schedule pre-rotate" in_loop="--keys raw --schedule in-loop"
+
+# prefill DIM DTYPE LENGTHS: in the loop with a fourth argument.
 prefill() {
-  for reading in "--keys rotated" "--keys raw --schedule pre-rotate" ${4:+"--keys raw --schedule in-loop"}; do
+  for reading in "$rotated" "$ahead" ${4:+"$in_loop"}; do
     # shellcheck disable=SC2086
     bench --phase prefill --method default $heads --head-dim "$1" --dtype "$2" --seq-len "$3" $reading
   done
@@ -153,6 +158,15 @@ prefill() {
 bench_prefill() {
   prefill $head_dim bf16 $prefill_lengths in-loop
   prefill $head_dim bf16 $far_lengths
+  [ -z "$missing" ]
+}
+
+# From where on rotation ahead is the faster (SPINDLE__PREROTATE_ROWS).
+bench_chunks() {
+  for reading in "$rotated" "$in_loop" "$ahead"; do
+    # shellcheck disable=SC2086
+    bench --preset chunk $heads --head-dim $head_dim $chunks $reading
+  done
   [ -z "$missing" ]
 }
 
@@ -230,6 +244,7 @@ case $1 in
   validate-long) validate_long ;;
   memcheck | racecheck) sanitize "$1" ;;
   bench-prefill) bench_prefill ;;
+  bench-chunks) bench_chunks ;;
   bench-methods-4k) bench_methods prefill --seq-len $method_lengths_4k ;;
   bench-methods-16k) bench_methods_16k ;;
   bench-methods-decode) bench_methods_decode ;;

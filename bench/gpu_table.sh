@@ -11,6 +11,7 @@ cat bench.jsonl decode.jsonl | grep -q . || { echo "nothing was timed"; exit 0; 
 status=0
 print() { awk -f "$table/rows.awk" -f "$table/$1.awk" "$2" "$3" || status=1; }
 print prefill baseline.jsonl bench.jsonl
+print chunk bench.jsonl /dev/null
 print methods bench.jsonl /dev/null
 print decode bench.jsonl decode.jsonl
 print missing bench.jsonl decode.jsonl

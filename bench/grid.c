@@ -8,6 +8,7 @@
 #include "output.h"
 
 enum { MAX_HEADS = 4096, MAX_HEAD_DIM = 512, MAX_LENGTH = 1 << 24, MAX_BATCH = 4096, MAX_PAGE = 65535 };
+enum { AS_MANY_AS_KEYS = 0 };
 
 const char *const tool_grid_dtype_names[] = {"f32", "f16", "bf16", "fp8", NULL};
 const char *const tool_key_names[] = {"raw", "rotated", NULL};
@@ -51,6 +52,17 @@ static const tool_grid_flags presets[] = {
      .keys = "rotated,raw",
      .method = "default",
      .seconds = "300"},
+    {.preset = "chunk", /* of a long prompt, as servers split it: from 128 rows that share a KV head to 16k */
+     .phase = "prefill",
+     .heads = "32/8",
+     .head_dim = "128",
+     .dtype = "bf16",
+     .batch = "1",
+     .seq_len = "16k",
+     .q_len = "32,64,128,256,512,1k,2k,4k",
+     .keys = "rotated,raw",
+     .method = "default",
+     .seconds = "300"},
 };
 enum { NUM_PRESETS = sizeof presets / sizeof *presets };
 
@@ -61,10 +73,10 @@ bool tool_grid_apply_preset(tool_grid_flags *f) {
   for (int k = 0; k < NUM_PRESETS; k++) names[k] = presets[k].preset;
   if (!tool_read_choice("--preset", f->preset, names, &number)) return false;
   const tool_grid_flags *p = &presets[number];
-  const char **const given[] = {&f->phase,    &f->heads,     &f->head_dim, &f->dtype,  &f->batch,  &f->seq_len,
-                                &f->rest_len, &f->page_size, &f->keys,     &f->method, &f->seconds};
-  const char *const usual[] = {p->phase,    p->heads,     p->head_dim, p->dtype,  p->batch,  p->seq_len,
-                               p->rest_len, p->page_size, p->keys,     p->method, p->seconds};
+  const char **const given[] = {&f->phase, &f->heads,    &f->head_dim,  &f->dtype, &f->batch,  &f->seq_len,
+                                &f->q_len, &f->rest_len, &f->page_size, &f->keys,  &f->method, &f->seconds};
+  const char *const usual[] = {p->phase, p->heads,    p->head_dim,  p->dtype, p->batch,  p->seq_len,
+                               p->q_len, p->rest_len, p->page_size, p->keys,  p->method, p->seconds};
   for (size_t k = 0; k < sizeof usual / sizeof *usual; k++)
     if (!*given[k]) *given[k] = usual[k];
   return true;
@@ -158,6 +170,19 @@ static bool read_lengths(const tool_grid_flags *f, tool_grid *g) {
   return true;
 }
 
+static bool read_rows(const tool_grid_flags *f, tool_grid *g) {
+  static const list_kind any = {.least = 1, .most = MAX_LENGTH};
+  if (!f->q_len) return true;
+  if (!f->phase || strcmp(f->phase, "prefill") != 0)
+    return tool_fail("--q-len: got '%s', expected --phase prefill too", f->q_len), false;
+  if (!read_list("--q-len", f->q_len, &any, &g->rows)) return false;
+  for (int32_t r = 0; r < g->rows.count; r++)
+    for (int32_t k = 0; k < g->lengths.count; k++)
+      if (g->rows.values[r] > g->lengths.values[k])
+        return tool_fail("--q-len: got %d, expected at most --seq-len (%d)", g->rows.values[r], g->lengths.values[k]), false;
+  return true;
+}
+
 static bool read_storage(const tool_grid_flags *f, tool_grid *g) {
   static const list_kind page = {.least = 0, .most = MAX_PAGE}, length = {.least = 1, .most = MAX_LENGTH};
   if (f->page_size && !read_entry("--page-size", f->page_size, &page, &g->page_size)) return false;
@@ -173,10 +198,10 @@ static bool read_storage(const tool_grid_flags *f, tool_grid *g) {
 bool tool_grid_read(tool_grid *g, const tool_grid_flags *f) {
   static const list_kind dims = {.least = 1, .most = MAX_HEAD_DIM}, batches = {.least = 1, .most = MAX_BATCH};
   static const list_kind dtypes = {.choices = tool_grid_dtype_names, .base = SPINDLE_F32}, keys = {.choices = tool_key_names};
-  *g = (tool_grid){.head_dims = {1, {128}}, .batches = {1, {1}}, .keys = {1, {SPINDLE_KEYS_RAW}}};
+  *g = (tool_grid){.head_dims = {1, {128}}, .batches = {1, {1}}, .rows = {1, {AS_MANY_AS_KEYS}}, .keys = {1, {SPINDLE_KEYS_RAW}}};
   if (!read_heads(f, g) || !read_list("--head-dim", f->head_dim, &dims, &g->head_dims) ||
       !read_list("--dtype", f->dtype, &dtypes, &g->dtypes) || !read_list("--batch", f->batch, &batches, &g->batches) ||
-      !read_lengths(f, g) || !read_storage(f, g) || !read_list("--keys", f->keys, &keys, &g->keys))
+      !read_lengths(f, g) || !read_rows(f, g) || !read_storage(f, g) || !read_list("--keys", f->keys, &keys, &g->keys))
     return false;
   for (int32_t k = 0; k < g->head_dims.count; k++)
     if (g->head_dims.values[k] % 8)
@@ -189,7 +214,8 @@ bool tool_grid_read(tool_grid *g, const tool_grid_flags *f) {
 /* ---- Settings ---- */
 
 int32_t tool_grid_count(const tool_grid *g) {
-  return g->heads.count * g->head_dims.count * g->dtypes.count * g->batches.count * g->lengths.count * g->keys.count;
+  return g->heads.count * g->head_dims.count * g->dtypes.count * g->batches.count * g->lengths.count * g->rows.count *
+         g->keys.count;
 }
 
 /* The digit of the number that counts the list's entries; the rest of the number stays. */
@@ -202,9 +228,11 @@ static int32_t digit(int32_t *number, const tool_entries *list) {
 tool_setting tool_grid_at(const tool_grid *g, int32_t number) {
   tool_setting s = {.rest_len = g->rest_len, .page_size = g->page_size};
   s.keys = g->keys.values[digit(&number, &g->keys)];
+  int32_t rows = g->rows.values[digit(&number, &g->rows)];
   int32_t length = digit(&number, &g->lengths);
   s.seq_len = g->lengths.values[length];
   s.decode = g->decode[length];
+  s.q_len = s.decode ? 1 : rows == AS_MANY_AS_KEYS ? s.seq_len : rows;
   s.batch = g->batches.values[digit(&number, &g->batches)];
   s.dtype = g->dtypes.values[digit(&number, &g->dtypes)];
   s.head_dim = g->head_dims.values[digit(&number, &g->head_dims)];

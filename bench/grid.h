@@ -7,9 +7,9 @@
 
 /* What is the same for all methods that are compared. */
 typedef struct tool_setting {
-  int32_t heads, kv_heads, head_dim, dtype, batch, seq_len, keys;
-  int32_t rest_len, page_size; /* of tool_problem */
-  bool decode;                 /* one query row a request, else as many as keys */
+  int32_t heads, kv_heads, head_dim, dtype, batch, seq_len, q_len, keys; /* query rows are the last of the keys */
+  int32_t rest_len, page_size;                                           /* of tool_problem */
+  bool decode;                                                           /* one query row a request */
 } tool_setting;
 
 /* F8E4M3 stands for keys and values of it with BF16 queries. Names in the order of SPINDLE_F32, ...; NULL at the end. */
@@ -19,8 +19,8 @@ extern const char *const tool_key_names[];
 
 /* As given; NULL: not given. A preset gives the others. */
 typedef struct tool_grid_flags {
-  const char *preset, *phase, *heads, *kv_heads, *head_dim, *dtype, *batch, *seq_len, *rest_len, *page_size, *keys, *method,
-      *seconds;
+  const char *preset, *phase, *heads, *kv_heads, *head_dim, *dtype, *batch, *seq_len, *q_len, *rest_len, *page_size, *keys,
+      *method, *seconds;
 } tool_grid_flags;
 
 enum { TOOL_MAX_ENTRIES = 32 };
@@ -30,8 +30,8 @@ typedef struct tool_entries {
 } tool_entries;
 
 typedef struct tool_grid {
-  tool_entries heads, kv_heads, head_dims, dtypes, batches, lengths, keys; /* heads and kv_heads go together */
-  bool decode[TOOL_MAX_ENTRIES];                                           /* the phase of lengths.values[k] */
+  tool_entries heads, kv_heads, head_dims, dtypes, batches, lengths, rows, keys; /* heads and kv_heads go together */
+  bool decode[TOOL_MAX_ENTRIES];                                                 /* the phase of lengths.values[k] */
   int32_t rest_len, page_size;
 } tool_grid;
 
@@ -41,7 +41,7 @@ bool tool_grid_apply_preset(tool_grid_flags *flags);
 bool tool_grid_read(tool_grid *grid, const tool_grid_flags *flags);
 
 int32_t tool_grid_count(const tool_grid *grid);
-/* Keys change fastest, then lengths, batches, dtypes, head dims and heads. */
+/* Keys change fastest, then query rows, lengths, batches, dtypes, head dims and heads. */
 tool_setting tool_grid_at(const tool_grid *grid, int32_t number);
 
 #endif

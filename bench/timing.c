@@ -22,9 +22,10 @@ static bool count_row(const tool_method *m, bool shifted, int64_t row, int64_t n
   return true;
 }
 
-/* Of one request: its rows are the last of its keys, whose indices begin at 0. */
-static bool count_pairs(const tool_method *m, int32_t q_len, int32_t kv_len, double *pairs) {
-  int64_t count = 0, rows = q_len < COUNTED_ROWS ? q_len : COUNTED_ROWS;
+/* Of one request: its rows are the last of its keys, whose indices begin at 0. Keys: what the first row sees, and one a row
+ * after. */
+static bool count_pairs(const tool_method *m, int32_t q_len, int32_t kv_len, double *pairs, double *keys) {
+  int64_t count = 0, first = 0, rows = q_len < COUNTED_ROWS ? q_len : COUNTED_ROWS;
   int32_t halves = m->position.s2_group ? 2 : 1; /* the second half of the heads sees other keys under S2 only */
   double *relative = malloc((size_t)kv_len * sizeof *relative);
   bool good = relative || (tool_fail("no memory for %d keys", kv_len), false);
@@ -32,20 +33,24 @@ static bool count_pairs(const tool_method *m, int32_t q_len, int32_t kv_len, dou
     int64_t row = kv_len - q_len + (2 * r + 1) * q_len / (2 * rows);
     for (int32_t shifted = 0; good && shifted < halves; shifted++) good = count_row(m, shifted, row, kv_len, relative, &count);
   }
+  for (int32_t shifted = 0; good && shifted < halves; shifted++)
+    good = count_row(m, shifted, kv_len - q_len, kv_len, relative, &first);
   free(relative);
+  *keys = fmin(kv_len, (double)first / halves + q_len - 1);
   *pairs = (double)count / (double)(rows * halves) * q_len;
   return good;
 }
 
-/* Pairs and keys seen, over all requests. Of one row as many keys as it has pairs; more rows see all between them. */
+/* Pairs and keys seen, over all requests. */
 static bool count_seen(const tool_method *m, const tool_problem *p, double *pairs, double *keys) {
   int32_t rest_len = p->rest_len ? p->rest_len : p->kv_len, others = p->requests - 1;
-  double first, rest;
-  if (!count_pairs(m, p->q_len, p->kv_len, &first)) return false;
-  rest = first;
-  if (others && p->rest_len && !count_pairs(m, p->q_len, rest_len, &rest)) return false;
-  *pairs = first + others * rest;
-  *keys = fmin(p->kv_len, first) + others * fmin(rest_len, rest);
+  double first_pairs, first_keys, rest_pairs, rest_keys;
+  if (!count_pairs(m, p->q_len, p->kv_len, &first_pairs, &first_keys)) return false;
+  rest_pairs = first_pairs;
+  rest_keys = first_keys;
+  if (others && p->rest_len && !count_pairs(m, p->q_len, rest_len, &rest_pairs, &rest_keys)) return false;
+  *pairs = first_pairs + others * rest_pairs;
+  *keys = first_keys + others * rest_keys;
   return true;
 }
 

@@ -108,6 +108,33 @@ Test(cli_bench, decode_beside_a_copy, .timeout = 60) {
   cr_expect(strstr(test_cli_run("bench --method yarn --seq-len 64 --phase decode " SMALL)->out, "a copy: "));
 }
 
+/* The last rows of a text: pairs and bytes are those of the keys that they see, and rotation is compared with rotated keys. */
+Test(cli_bench, chunks_of_a_text, .timeout = 60) {
+  const test_cli *r = test_cli_run(
+      "bench --method window --phase prefill --seq-len 256 --q-len 32,256 --keys rotated,raw --schedule in-loop --json - " SMALL);
+  cr_assert_eq(r->status, 0, "%s", r->err);
+  cr_assert_eq(count_lines(r->out), 2 * 2 * 2); /* rows, keys, plain and window */
+  cJSON *rotated = line(r->out, 0), *plain = line(r->out, 2), *window = line(r->out, 3), *whole = line(r->out, 6);
+  double row = 4 * (2 * 32 * 4 + 4), key = 2 * (2 * 32 * 4), seen = 24; /* 3/8 of a trained length of 64 */
+  cr_expect_eq(number(rotated, "ratio_to_rotated"), number(rotated, "ratio_to_plain"));
+  cr_expect_str_eq(text(plain, "phase"), "prefill");
+  cr_expect_str_eq(text(plain, "schedule"), "in-loop");
+  cr_expect(number(plain, "q_len") == 32 && number(plain, "seq_len") == 256 && number(plain, "ratio_to_rotated") > 0);
+  cr_expect_eq(number(plain, "visible_pairs"), 32 * (224 + 33 / 2.0));
+  cr_expect_eq(number(window, "visible_pairs"), 32 * seen);
+  cr_expect_float_eq(number(plain, "bytes_per_s") * number(plain, "median_s"), 32 * row + 256 * key, 1e-3);
+  cr_expect_float_eq(number(window, "bytes_per_s") * number(window, "median_s"), 32 * row + (seen + 31) * key, 1e-3);
+  cr_expect_float_eq(number(plain, "tokens_per_s") * number(plain, "median_s"), 32, 1e-6);
+  cr_expect_eq(number(whole, "q_len"), 256);
+  cr_expect_null(cJSON_GetObjectItem(whole, "ratio_to_rotated"));
+  cJSON_Delete(rotated);
+  cJSON_Delete(plain);
+  cJSON_Delete(window);
+  cJSON_Delete(whole);
+  r = test_cli_run("bench --preset chunk --seq-len 128 --q-len 64 --keys raw --dtype f32 " SMALL);
+  cr_expect(strstr(r->out, "prefill: 64 query rows over 128 keys") && strstr(r->out, "/rotated"));
+}
+
 /* e4m3 keys and values under bf16 queries: half the bytes of K and V. */
 Test(cli_bench, bytes_of_fp8, .timeout = 60) {
   const test_cli *r =
@@ -222,6 +249,10 @@ Test(cli_bench, refusals) {
   test_cli_refuses("bench --rest-len 8 --page-size 16 --json rows.jsonl", "--rest-len", "8", "--phase decode");
   test_cli_refuses("bench --rest-len 8 --phase decode --json rows.jsonl", "--rest-len", "8", "--page-size");
   test_cli_refuses("bench --rest-len 8k --page-size 16 --phase decode --seq-len 16k,4k", "--rest-len", "8192", "4096");
+  test_cli_refuses("bench --q-len 8 --json rows.jsonl", "--q-len", "'8'", "--phase prefill");
+  test_cli_refuses("bench --q-len 8 --phase decode --json rows.jsonl", "--q-len", "'8'", "--phase prefill");
+  test_cli_refuses("bench --q-len 8,0 --phase prefill --json rows.jsonl", "--q-len", "0", "integer");
+  test_cli_refuses("bench --q-len 64,8k --phase prefill --seq-len 16k,4k", "--q-len", "8192", "4096");
   test_cli_refuses("bench --method yarn --json absent/rows.jsonl", "--json", "absent/rows.jsonl", "file to write");
   cr_expect(!test_cli_exists("rows.jsonl"));
 }

@@ -22,12 +22,13 @@ awk -v folder="$rows" '
   {
     file = folder "/" value("phase") "-" value("seq_len")
     shape = value("dtype") "-" value("heads") "-" value("kv_heads") "-" value("head_dim") "-" value("batch") "-" value("rest_len") "-" \
-            value("page_size") "-" value("keys") "-" value("trained_len")
+            value("q_len") "-" value("page_size") "-" value("keys") "-" value("trained_len")
     if (!(file in first)) first[file] = shape
     if (first[file] != shape) file = file "-" shape
     print value("family") " " value("method") "\t" value("median_s") * 1e3 "\t" value("min_s") * 1e3 "\t" value("max_s") * 1e3 "\t" \
           value("ratio_to_plain") >file
-    title[file] = value("phase") ", " value("seq_len") " keys, " value("dtype") ", " value("heads") " heads of " value("head_dim") \
+    chunk = value("phase") == "prefill" && value("q_len") + 0 < value("seq_len") + 0
+    title[file] = value("phase") ", " (chunk ? value("q_len") " rows over " : "") value("seq_len") " keys, " value("dtype") ", " value("heads") " heads of " value("head_dim") \
                   ", " (value("keys") == "rotated" ? "rotated keys, " : "") (value("batch") + 0 > 1 ? value("batch") " requests, " : "") \
                   value("device") ", " value("threads") " threads"
   }

@@ -7,7 +7,7 @@ function goal(phase, name, trained) {
 }
 function with_goal(phase, name, trained) { return goal(phase, name, trained) == "" ? "" : " (goal " goal(phase, name, trained) ")" }
 
-measured() && value("method") != "default" {
+measured() && value("method") != "default" && !chunk() {
   group = value("phase") SUBSEP value("seq_len") SUBSEP value("keys") SUBSEP value("trained_len")
   if (!(group in groups)) { groups[group] = 1; group_order[++num_groups] = group }
   family = value("family")

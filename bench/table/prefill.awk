@@ -18,7 +18,7 @@ value("backend") == "cublas" || value("backend") == "torch" {
   if (!(key in rate) || value("flops_per_s") > rate[key] + 0) rate[key] = value("flops_per_s")
   next
 }
-measured() && value("phase") == "prefill" && value("method") == "default" {
+measured() && value("phase") == "prefill" && value("method") == "default" && !chunk() {
   reading = value("keys") == "rotated" ? "rotated" : value("schedule")
   row = shape() SUBSEP value("seq_len")
   if (reading == "auto") next

@@ -9,3 +9,5 @@ function shape() { return value("dtype") " D=" value("head_dim") " " value("head
 # Rows recorded before there was a status are all measured.
 function measured() { return value("status") == "" || value("status") == "ok" }
 function number(format, x) { return x == "" ? "-" : sprintf(format, x) }
+# Fewer query rows than keys.
+function chunk() { return value("phase") == "prefill" && value("q_len") + 0 < value("seq_len") + 0 }
