@@ -1,5 +1,4 @@
 /* Chooses, loads and launches an instance of the decode kernel. */
-#include "decode.cuh"
 #include "decode_instance.cuh"
 
 namespace spindle {
@@ -28,6 +27,18 @@ cudaError_t fit(const DecodeInstance &i, int *warps, size_t *bytes) {
   return cudaSuccess;
 }
 
+/* Boxes as high as the tile's or the page's rows allow. */
+template <class E>
+cudaError_t cut_tile_boxes(DecodeParams *params, const DecodeInstance &i) {
+  int device, major;
+  cudaError_t error = cudaGetDevice(&device);
+  if (!error) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  if (error || major < 9) return error;
+  const int32_t page = params->attention.batch.page_size, rows = page ? min(page & -page, i.tile_keys) : i.tile_keys;
+  cut_boxes<E>(&params->boxes, params->attention, rows < LEAST_BOX ? 0 : rows, i.box, i.box);
+  return cudaSuccess;
+}
+
 }  // namespace
 }  // namespace spindle
 
@@ -53,7 +64,10 @@ extern "C" int spindle__launch_decode(const spindle__attention_params *params, s
   if (!i) return cudaErrorInvalidValue;
   int warps;
   size_t bytes;
-  const cudaError_t error = fit(*i, &warps, &bytes);
+  DecodeParams all = {};
+  all.attention = *params;
+  cudaError_t error = fit(*i, &warps, &bytes);
+  if (!error) error = i->key.kv_dtype == SPINDLE_F8E4M3 ? cut_tile_boxes<e4m3>(&all, *i) : cut_tile_boxes<bf16>(&all, *i);
   if (error) return error;
-  return SPINDLE__LAUNCH(i->kernel, dim3((unsigned)params->blocks), 32 * warps, bytes, stream, *params);
+  return SPINDLE__LAUNCH(i->kernel, dim3((unsigned)params->blocks), 32 * warps, bytes, stream, all);
 }

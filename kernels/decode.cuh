@@ -28,6 +28,7 @@
 #ifndef SPINDLE_KERNELS_DECODE_CUH
 #define SPINDLE_KERNELS_DECODE_CUH
 
+#include "boxes.cuh"
 #include "merge.cuh"
 #include "output.cuh"
 #include "queries.cuh"
@@ -37,18 +38,27 @@
 namespace spindle {
 
 constexpr int DECODE_ROWS = SPINDLE__DECODE_ROWS, DECODE_MOST_WARPS = 8;
+constexpr int LEAST_BOX = 8; /* rows: a swizzle pattern's */
 
 template <int D>
 struct DecodeTile {
   static constexpr int KEYS = D == 256 ? 32 : 64; /* D = 256: 64 would leave room for three warps */
   static constexpr int N = KEYS / 8, C = D == 96 ? 6 : 8, CHUNKS = D / 8 / C;
+  using K = Panels<D, KEYS>; /* V too */
+};
+
+struct DecodeParams {
+  spindle__attention_params attention;
+  CacheBoxes boxes;
 };
 
 template <int D>
 struct DecodeWarp {
-  alignas(128) unsigned char k[DecodeTile<D>::KEYS * 2 * D]; /* later the warp's sums: O [16][D] */
-  alignas(128) unsigned char v[DecodeTile<D>::KEYS * 2 * D];
+  alignas(1024) unsigned char k[DecodeTile<D>::K::BYTES]; /* later the warp's sums: O [16][D] */
+  alignas(1024) unsigned char v[DecodeTile<D>::K::BYTES];
   KeyTile<DecodeTile<D>::KEYS> keys[2];
+  BoxPlace places[DecodeTile<D>::KEYS / LEAST_BOX]; /* of the tile found last */
+  uint64_t landed[2];                               /* K's boxes; V's */
   uint64_t seen[DECODE_ROWS];
   float maximum[DECODE_ROWS], sum[DECODE_ROWS];
 };
@@ -71,18 +81,23 @@ struct DecodeSmem {
 template <class T, class E, int D, Keys K, Scores S>
 struct Decode {
   using Shape = DecodeTile<D>;
+  using Layout = typename Shape::K;
   using Warp = DecodeWarp<D>;
   static constexpr int N = Shape::N, C = Shape::C, CHUNKS = Shape::CHUNKS, KEYS = Shape::KEYS;
   static constexpr bool EXPANDS = sizeof(E) == 1;
 
   const spindle__attention_params &p;
+  const CacheBoxes &boxes;
   DecodeSmem<D> &smem;
   float o[CHUNKS][C][4], maximum[2], sum[2];
+  uint32_t turns = 0; /* bit i: parity of the phase that landed[i] is in */
 
-  SPINDLE__DEVICE Decode(const spindle__attention_params &params) : p(params), smem(prim::shared<DecodeSmem<D>>()) {}
+  SPINDLE__DEVICE Decode(const DecodeParams &params)
+      : p(params.attention), boxes(params.boxes), smem(prim::shared<DecodeSmem<D>>()) {}
 
   SPINDLE__DEVICE const spindle__prepared &request() const { return p.state.requests[smem.work.request]; }
   SPINDLE__DEVICE Warp &warp() const { return smem.warp[prim::warp()]; }
+  SPINDLE__DEVICE bool has_boxes() const { return prim::BULK_COPIES && boxes.rows; }
   SPINDLE__DEVICE static int row_of(int h) { return 8 * h + prim::lane() / 4; }
 
   SPINDLE__DEVICE void clear() {
@@ -96,7 +111,12 @@ struct Decode {
 
   SPINDLE__DEVICE void find_tile(const KeySource &source, int x, KeyTile<KEYS> &keys) {
     SPINDLE__NO_UNROLL
-    for (int column = prim::lane(); column < KEYS; column += 32) find_keys<E>(p, smem.work, source, x, keys, column);
+    for (int column = prim::lane(); column < KEYS; column += 32) {
+      const spindle__key key = find_keys<E>(p, smem.work, source, x, keys, column);
+      if (!has_boxes() || column % LEAST_BOX != 0) continue;
+      warp().places[column / LEAST_BOX].row = key.row; /* by members: the check build sees no copies of structs */
+      warp().places[column / LEAST_BOX].page = key.page;
+    }
   }
 
   SPINDLE__DEVICE void multiply_keys(float (&s)[N][4]) {
@@ -109,7 +129,7 @@ struct Decode {
       if (D == 256 && 16 * step >= p.shape.head_dim_qk) continue;
       uint32_t a[1][4], b[N][2];
       load_a<D>(a, q, 0, lane, step);
-      load_keys<D>(b, k, lane, step);
+      load_keys<Layout>(b, k, lane, step);
       prim::mma_each<T>(s, a[0], b);
     }
   }
@@ -152,7 +172,7 @@ struct Decode {
       for (int c = 0; c < CHUNKS; ++c) {
         if (D == 256 && 8 * C * c >= p.shape.head_dim_v) continue;
         uint32_t b[C][2];
-        load_values<D>(b, v, lane, 16 * step, C * c);
+        load_values<Layout>(b, v, lane, 16 * step, C * c);
         prim::mma_each<T>(o[c], a, b);
       }
     }
@@ -163,21 +183,70 @@ struct Decode {
   /* A pre-rotated copy holds T. */
   SPINDLE__DEVICE static bool expands(const KeySource &source) { return EXPANDS && source.copy < 0; }
 
-  SPINDLE__DEVICE void copy_k(const KeySource &source, const KeyTile<KEYS> &keys) {
-    copy_rows<Tile<D>, KEYS, 32>(expands(source), prim::shared_address(warp().k), keys.k, keys.valid, p.shape.head_dim_qk,
-                                 prim::lane());
-  }
-  SPINDLE__DEVICE void copy_v(const KeyTile<KEYS> &keys) {
-    copy_rows<Tile<D>, KEYS, 32>(EXPANDS, prim::shared_address(warp().v), keys.v, keys.valid, p.shape.head_dim_v, prim::lane());
-  }
-  /* What this lane has copied and waited for. */
-  SPINDLE__DEVICE static void expand(const unsigned char *tile) {
-    expand_e4m3<T, Tile<D>, KEYS, 32>(prim::shared_address(tile), prim::lane());
+  /* Whether K or V of a tile comes as boxes. */
+  SPINDLE__DEVICE bool boxed_v(const KeyTile<KEYS> &keys) const { return has_boxes() && all_valid(keys); }
+  SPINDLE__DEVICE bool boxed_k(const KeySource &source, const KeyTile<KEYS> &keys) const {
+    return source.copy < 0 && boxed_v(keys);
   }
 
-  SPINDLE__DEVICE void rotate_tile_of_warp(const KeyTile<KEYS> &keys) {
-    rotate_tile<T, Tile<D>, 8>(prim::shared_address(warp().k), KEYS, rotary_of(p.shape), key_rotation(p, smem.work),
-                               keys.position, keys.distance, prim::lane(), 32);
+  /* Starts copying the rows of K or V: as boxes, or by threads. */
+  SPINDLE__DEVICE void copy_boxes(const unsigned char *tile, const CUtensorMap &map, const uint64_t &landed) const {
+    if constexpr (prim::BULK_COPIES) {
+      const uint32_t to = prim::shared_address(tile);
+      load_boxes<Layout, sizeof(E)>(EXPANDS ? landing_of<Layout>(to) : to, map, boxes.rows, smem.work.kv_head,
+                                    prim::shared_address(&landed), [this](int first) -> BoxPlace {
+                                      const BoxPlace &at = warp().places[first / LEAST_BOX];
+                                      return {at.row, at.page};
+                                    });
+    }
+  }
+  SPINDLE__DEVICE static void copy_by_threads(bool bytes, const unsigned char *tile, const unsigned char *const (&rows)[KEYS],
+                                              const KeyTile<KEYS> &keys, int channels) {
+    const uint32_t to = prim::shared_address(tile);
+    if (bytes)
+      land_rows<Layout>(to, rows, keys.valid, channels, prim::lane());
+    else
+      copy_rows<Layout, KEYS, 32>(false, to, rows, keys.valid, channels, prim::lane());
+  }
+  SPINDLE__DEVICE void copy_k(const KeySource &source, const KeyTile<KEYS> &keys) const {
+    if (boxed_k(source, keys))
+      copy_boxes(warp().k, boxes.k, warp().landed[0]);
+    else
+      copy_by_threads(expands(source), warp().k, keys.k, keys, p.shape.head_dim_qk);
+    prim::cp_async_commit();
+  }
+  SPINDLE__DEVICE void copy_v(const KeyTile<KEYS> &keys) const {
+    if (boxed_v(keys))
+      copy_boxes(warp().v, boxes.v, warp().landed[1]);
+    else
+      copy_by_threads(EXPANDS, warp().v, keys.v, keys, p.shape.head_dim_v);
+    prim::cp_async_commit();
+  }
+
+  /* What lanes have written to K or V is everybody's, and boxes may land there afterwards. */
+  SPINDLE__DEVICE void publish() const {
+    if (has_boxes()) prim::fence_proxy_async();
+    prim::sync_warp();
+  }
+  /* The older of two copies is there, for all lanes. */
+  SPINDLE__DEVICE void wait(bool boxed, int operand) {
+    prim::cp_async_wait<1>();
+    if (boxed) {
+      prim::mbarrier_wait(prim::shared_address(&warp().landed[operand]), turns >> operand & 1);
+      turns ^= 1u << operand;
+    }
+    publish();
+  }
+
+  SPINDLE__DEVICE void expand(const unsigned char *tile) const {
+    expand_landed<T, Layout>(prim::shared_address(tile), prim::lane());
+    publish();
+  }
+
+  SPINDLE__DEVICE void rotate_tile_of_warp(const KeyTile<KEYS> &keys) const {
+    rotate_tile<T, Layout, 8>(prim::shared_address(warp().k), KEYS, rotary_of(p.shape), key_rotation(p, smem.work), keys.position,
+                              keys.distance, prim::lane(), 32);
+    publish();
   }
 
   /* This warp's tiles of the segment at work. */
@@ -186,39 +255,35 @@ struct Decode {
     int x = prim::warp(), parity = 0;
     if (x >= tiles) return;
     find_tile(source, x, warp().keys[0]);
-    prim::sync_warp();
+    publish();
     copy_k(source, warp().keys[0]);
-    prim::cp_async_commit();
     copy_v(warp().keys[0]);
-    prim::cp_async_commit();
     SPINDLE__NO_UNROLL
     for (; x < tiles; x += warps, parity ^= 1) {
       const KeyTile<KEYS> &keys = warp().keys[parity];
       KeyTile<KEYS> &next = warp().keys[parity ^ 1];
-      prim::cp_async_wait<1>();
+      const bool more = x + warps < tiles;
+      wait(boxed_k(source, keys), 0);
       if (expands(source)) expand(warp().k);
-      prim::sync_warp();
-      if (K == Keys::RAW && source.rotate) {
-        rotate_tile_of_warp(keys);
-        prim::sync_warp();
-      }
+      if (K == Keys::RAW && source.rotate) rotate_tile_of_warp(keys);
       float s[N][4];
       uint32_t weights[N][2];
-      multiply_keys(s);
-      prim::sync_warp();
-      if (x + warps < tiles) {
+      multiply_keys(s); /* its last mma.sync is after all lanes' reads of K */
+      if (more) {
         find_tile(source, x + warps, next);
-        prim::sync_warp();
+        publish();
         copy_k(source, next);
+      } else {
+        prim::cp_async_commit();
       }
-      prim::cp_async_commit();
       weigh(s, weights, keys, columns_of(p, smem.work, keys));
-      prim::cp_async_wait<1>();
+      wait(boxed_v(keys), 1);
       if (EXPANDS) expand(warp().v);
-      prim::sync_warp();
-      multiply_values(weights); /* its last mma.sync is after all lanes' reads of V */
-      if (x + warps < tiles) copy_v(next);
-      prim::cp_async_commit();
+      multiply_values(weights); /* likewise */
+      if (more)
+        copy_v(next);
+      else
+        prim::cp_async_commit();
     }
     prim::cp_async_wait_all();
   }
@@ -226,6 +291,7 @@ struct Decode {
   SPINDLE__DEVICE void walk_segment() {
     const KeySource source = key_source(request(), smem.work.segment->k_map, K == Keys::RAW);
     const uint32_t q = prim::shared_address(smem.q);
+    if (prim::thread_index() == 0) smem.work.slot0 &= -(int64_t)KEYS; /* tiles begin where boxes may */
     place_rows(p, smem.work);
     copy_queries<Tile<D>>(p, smem.work, q);
     prim::cp_async_commit();
@@ -321,6 +387,13 @@ struct Decode {
     }
   }
 
+  /* Once. */
+  SPINDLE__DEVICE void begin() {
+    if (!has_boxes() || prim::lane() != 0) return;
+    for (uint64_t &barrier : warp().landed) prim::mbarrier_init(prim::shared_address(&barrier), 1);
+    prim::fence_mbarrier_init();
+  }
+
   SPINDLE__DEVICE void run() {
     for (;;) {
       prim::sync_block();
@@ -349,18 +422,22 @@ struct Decode {
   }
 };
 
-template <class T, int D, Keys K, Scores S>
-__global__ void __launch_bounds__(32 * DECODE_MOST_WARPS, 1) decode(const __grid_constant__ spindle__attention_params params) {
-  Decode<T, T, D, K, S> kernel(params);
+template <class T, class E, int D, Keys K, Scores S>
+SPINDLE__DEVICE void run_decode(const DecodeParams &params) {
+  Decode<T, E, D, K, S> kernel(params);
+  kernel.begin();
   kernel.run();
+}
+
+template <class T, int D, Keys K, Scores S>
+__global__ void __launch_bounds__(32 * DECODE_MOST_WARPS, 1) decode(const __grid_constant__ DecodeParams params) {
+  run_decode<T, T, D, K, S>(params);
 }
 
 /* K and V of e4m3. */
 template <class T, int D, Keys K, Scores S>
-__global__ void __launch_bounds__(32 * DECODE_MOST_WARPS, 1)
-    decode_e4m3(const __grid_constant__ spindle__attention_params params) {
-  Decode<T, e4m3, D, K, S> kernel(params);
-  kernel.run();
+__global__ void __launch_bounds__(32 * DECODE_MOST_WARPS, 1) decode_e4m3(const __grid_constant__ DecodeParams params) {
+  run_decode<T, e4m3, D, K, S>(params);
 }
 
 }  // namespace spindle

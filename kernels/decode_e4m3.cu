@@ -1,5 +1,4 @@
 /* The decode kernels whose K and V are e4m3: one for each that prefill has. */
-#include "decode.cuh"
 #include "decode_instance.cuh"
 
 namespace spindle {

@@ -2,14 +2,17 @@
 #ifndef SPINDLE_KERNELS_DECODE_INSTANCE_CUH
 #define SPINDLE_KERNELS_DECODE_INSTANCE_CUH
 
+#include "decode.cuh"
 #include "instance.cuh"
 
 namespace spindle {
 
 struct DecodeInstance {
   InstanceKey key;
-  void (*kernel)(spindle__attention_params);
+  void (*kernel)(DecodeParams);
   size_t shared_bytes, warp_bytes; /* with one warp; of each */
+  int32_t tile_keys;
+  BoxShape box;
 };
 
 /* What decode_e4m3.cu has for a shape, or NULL. */
@@ -22,6 +25,8 @@ const DecodeInstance *find_decode_e4m3(const spindle_shape &shape, Scores scores
   {{DTYPE<T>, DTYPE<E>, D, Keys::keys, Scores::scores},         \
    kernel<T, D, Keys::keys, Scores::scores>,                    \
    sizeof(DecodeSmem<D>),                                       \
-   sizeof(DecodeWarp<D>)},
+   sizeof(DecodeWarp<D>),                                       \
+   DecodeTile<D>::KEYS,                                         \
+   {DecodeTile<D>::K::WIDTH, sizeof(E) == 1 ? prim::SWIZZLE_NONE : DecodeTile<D>::K::SWIZZLE}},
 
 #endif

@@ -1,15 +1,20 @@
 /* Keys and values that are stored in e4m3, in tiles of 16-bit elements: copied as they are, expanded to T where they have landed.
+ * Sixteen channels are 16 bytes, a unit, and become two chunks of the tile, 2c and 2c + 1. Two ways:
  *
- * Sixteen channels are 16 bytes and become two chunks of the tile, 2c and 2c + 1, which share an aligned block of 32 bytes under
- * every layout. The bytes land in one half of that block, so no two threads touch the same block: each expands those that it has
- * copied itself, once it has waited for its own copies, and the barrier that makes a tile everybody's comes after. There is none
- * in between. Which half alternates with the lines of 32 banks: eight lanes, whose blocks are two lines, touch all banks once.
+ * Block by block (prefill_sm80.cuh). The two chunks share an aligned block of 32 bytes under every layout. The bytes land in one
+ * half of that block, so no two threads touch the same block: each expands those that it has copied itself, once it has waited
+ * for its own copies, and the barrier that makes a tile everybody's comes after. There is none in between. Which half alternates
+ * with the lines of 32 banks: eight lanes, whose blocks are two lines, touch all banks once.
+ *
+ * Panel by panel (decode.cuh). Rows land behind one another in the upper half of their panel, where TMA can bring them too, and a
+ * warp expands them upwards from the first: what it writes, 1 KB for 512 bytes read, reaches what is still to be read only with
+ * the last, so all lanes read first, and then write.
  *
  * e4m3 is exact in f16 and in bf16, so products see the numbers that are stored; their scales join the scores' scale (work.cuh)
  * and the rows of O (finish_row). NaN stays NaN.
  *
- * Cost of a block of 16 channels, counted in sm_90a's code: a load and two stores of 16 bytes, 8 conversions to f16, for bf16 16
- * to float and 8 back, and 20 around them: 31 instructions, or 55. A tile of 64 rows at D = 128 is 512 blocks, so 500 or 880
+ * Cost of a unit block by block, counted in sm_90a's code: a load and two stores of 16 bytes, 8 conversions to f16, for bf16 16
+ * to float and 8 back, and 20 around them: 31 instructions, or 55. A tile of 64 rows at D = 128 is 512 units, so 500 or 880
  * issue slots, 125 or 220 clk of an SM's four schedulers, for 8 KB that take 440 clk to arrive at what an H200 can copy (18.6
  * bytes a clk and SM); and 24 KB of shared memory traffic, 190 clk. Bit by bit to bf16 (move, multiply by 2^120) would be 11
  * instructions for four numbers where these are 9, on a pipe that is half as wide, and 480 for NaN. Before sm_89 conversions are
@@ -17,6 +22,7 @@
 #ifndef SPINDLE_KERNELS_E4M3_CUH
 #define SPINDLE_KERNELS_E4M3_CUH
 
+#include "panels.cuh"
 #include "rows.cuh"
 #include "units.cuh"
 
@@ -56,7 +62,7 @@ struct GlobalRow<e4m3> {
   SPINDLE__DEVICE float get(int channel) const { return prim::unpack<f16>(widen2<f16>(data[channel])).x; }
 };
 
-/* ---- Tiles ---- */
+/* ---- Block by block ---- */
 
 /* Where the bytes of a block land, from the address of its first chunk. Tiles begin on multiples of 128 bytes. */
 SPINDLE__DEVICE uint32_t landing(uint32_t first) { return (first & ~16u) | (first >> 3 & 16u); }
@@ -80,6 +86,49 @@ SPINDLE__DEVICE void expand_e4m3(uint32_t tile, int thread) {
     const bool lower = half == first; /* the half has the lower channels' place */
     prim::st_shared(half, widen8<T>(lower ? x.x : x.z, lower ? x.y : x.w));
     prim::st_shared(half ^ 16u, widen8<T>(lower ? x.z : x.x, lower ? x.w : x.y));
+  }
+}
+
+/* ---- Panel by panel ---- */
+
+/* Where the bytes of row 0 of panel 0 land. */
+template <class Panels>
+SPINDLE__DEVICE uint32_t landing_of(uint32_t tile) {
+  return tile + Panels::PANEL_BYTES / 2;
+}
+
+/* Starts copying rows of e4m3 into a warp's tile, as copy_rows does. */
+template <class Panels, int Keys>
+SPINDLE__DEVICE void land_rows(uint32_t tile, const unsigned char *const (&rows)[Keys],
+                               const uint32_t (&valid)[(Keys + 63) / 64 * 2], int channels, int lane) {
+  const auto place = [tile](int row, int unit) {
+    constexpr int UNITS = Panels::WIDTH / 16;
+    return landing_of<Panels>(tile) + (uint32_t)(unit / UNITS * Panels::PANEL_BYTES + row * Panels::WIDTH + unit % UNITS * 16);
+  };
+  copy_units<Panels::DIM / 16, Keys, 32>(rows, valid, channels, lane, place);
+}
+
+/* A warp's tile becomes T. Between two of its barriers. */
+template <class T, class Panels>
+SPINDLE__DEVICE void expand_landed(uint32_t tile, int lane) {
+  constexpr int UNITS = Panels::WIDTH / 16, ROWS = 32 / UNITS, BATCH = 4; /* of a row; that lanes read at a time; so often */
+  static_assert(ROWS % 8 == 0 && Panels::ROWS % (BATCH * ROWS) == 0, "whole swizzle patterns, whole batches");
+  const uint32_t from = landing_of<Panels>(tile) + (uint32_t)lane * 16;
+  const uint32_t low = tile + Panels::chunk(lane / UNITS, lane % UNITS * 2); /* low ^ 16: the chunk after */
+  SPINDLE__NO_UNROLL
+  for (int i = 0; i < Panels::PANELS * Panels::ROWS / (BATCH * ROWS); ++i) {
+    constexpr int BATCHES = Panels::ROWS / (BATCH * ROWS);
+    const uint32_t panel = (uint32_t)(i / BATCHES * Panels::PANEL_BYTES), batch = (uint32_t)(i % BATCHES * BATCH);
+    uint4 x[BATCH];
+    SPINDLE__UNROLL
+    for (int k = 0; k < BATCH; ++k) x[k] = prim::ld_shared<uint4>(from + panel + (batch + k) * 512);
+    prim::sync_warp();
+    SPINDLE__UNROLL
+    for (int k = 0; k < BATCH; ++k) {
+      const uint32_t to = low + panel + (batch + k) * 1024;
+      prim::st_shared(to, widen8<T>(x[k].x, x[k].y));
+      prim::st_shared(to ^ 16u, widen8<T>(x[k].z, x[k].w));
+    }
   }
 }
 

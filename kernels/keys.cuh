@@ -41,10 +41,11 @@ SPINDLE__DEVICE KeySource key_source(const spindle__prepared &r, const spindle__
   return {-1, true};
 }
 
-/* Threads 0 .. Keys - 1, a column each, or a warp 32 columns; a barrier must follow. E: e4m3, or any type of 16 bits. */
+/* Threads 0 .. Keys - 1, a column each, or a warp 32 columns; a barrier must follow. E: e4m3, or any type of 16 bits. Returns
+ * where the column's key is. */
 template <class E = bf16, int Keys, int Rows>
-SPINDLE__DEVICE void find_keys(const spindle__attention_params &p, const Work<Rows> &work, const KeySource &source, int x,
-                               KeyTile<Keys> &keys, int column = prim::thread_index()) {
+SPINDLE__DEVICE spindle__key find_keys(const spindle__attention_params &p, const Work<Rows> &work, const KeySource &source, int x,
+                                       KeyTile<Keys> &keys, int column = prim::thread_index()) {
   const spindle__prepared &r = p.state.requests[work.request];
   const int kv_head = work.kv_head;
   const int64_t u = work.slot0 + (int64_t)x * Keys + column;
@@ -62,6 +63,7 @@ SPINDLE__DEVICE void find_keys(const spindle__attention_params &p, const Work<Ro
   }
   const uint32_t mask = prim::ballot(valid);
   if (prim::lane() == 0) keys.valid[column / 32] = mask;
+  return key;
 }
 
 /* Starts copying the rows of K or V into a tile. Columns without a key become 0: 0 x NaN would reach the output. bytes: rows of
@@ -74,6 +76,15 @@ SPINDLE__DEVICE void copy_rows(bool bytes, uint32_t tile, const unsigned char *c
     copy_e4m3<Layout, Keys, Threads>(tile, rows, valid, channels, thread);
   else
     copy_units<Layout::CHUNKS, Keys, Threads>(rows, valid, 2 * channels, thread, place);
+}
+
+/* Whether every column has a key. */
+template <int Keys>
+SPINDLE__DEVICE bool all_valid(const KeyTile<Keys> &keys) {
+  uint32_t valid = ~0u;
+  SPINDLE__UNROLL
+  for (int i = 0; i < Keys / 32; ++i) valid &= keys.valid[i];
+  return valid == ~0u;
 }
 
 /* ---- Visibility ---- */
@@ -96,10 +107,7 @@ SPINDLE__DEVICE uint64_t valid_columns(const KeyTile<Keys> &keys, int word) {
 template <int Keys, int Rows>
 SPINDLE__DEVICE Columns columns_of(const spindle__attention_params &p, const Work<Rows> &work, const KeyTile<Keys> &keys) {
   Columns c;
-  uint32_t valid = ~0u;
-  SPINDLE__UNROLL
-  for (int i = 0; i < Keys / 32; ++i) valid &= keys.valid[i];
-  c.full = valid == ~0u && keys.index[0] >= work.full_from && keys.index[Keys - 1] <= work.full_to;
+  c.full = all_valid(keys) && keys.index[0] >= work.full_from && keys.index[Keys - 1] <= work.full_to;
   c.affine = p.batch.shard_count == 1 && (!p.batch.page_index || p.batch.page_size % Keys == 0);
   c.base = keys.index[0]; /* affine: right even where column 0 is a hole, for its slot is one of the segment's */
   return c;

@@ -10,9 +10,9 @@ namespace spindle {
 /* Rows of D 16-bit elements. A tile begins on a multiple of 1024 bytes. */
 template <int D, int Rows>
 struct Panels {
-  static constexpr int DIM = D, CHUNKS = D / 8, BYTES = Rows * 2 * D;
+  static constexpr int DIM = D, ROWS = Rows, CHUNKS = D / 8, BYTES = Rows * 2 * D;
   static constexpr int WIDTH = D % 64 ? 32 : 64; /* channels of a panel */
-  static constexpr int PANELS = D / WIDTH, PANEL_BYTES = Rows * 2 * WIDTH;
+  static constexpr int PANELS = D / WIDTH, ROW_BYTES = 2 * WIDTH, PANEL_BYTES = Rows * ROW_BYTES;
   static constexpr prim::Swizzle SWIZZLE = WIDTH == 64 ? prim::SWIZZLE_128B : prim::SWIZZLE_64B;
   static_assert(D % WIDTH == 0 && Rows % 8 == 0, "whole panels of whole patterns");
 
@@ -20,6 +20,11 @@ struct Panels {
   SPINDLE__DEVICE static uint32_t chunk(int row, int chunk) {
     constexpr int PER_PANEL = WIDTH / 8;
     return prim::swizzled((uint32_t)(chunk / PER_PANEL * PANEL_BYTES + row * 2 * WIDTH + chunk % PER_PANEL * 16), SWIZZLE);
+  }
+  /* As Tile has it. */
+  SPINDLE__DEVICE static uint32_t pair(uint32_t first, int pair) {
+    constexpr int PER_PANEL = WIDTH / 8;
+    return (first ^ (uint32_t)(2 * pair % PER_PANEL * 16)) + (uint32_t)(2 * pair / PER_PANEL * PANEL_BYTES);
   }
   SPINDLE__DEVICE static uint32_t element(int row, int channel) { return chunk(row, channel >> 3) + (uint32_t)(channel & 7) * 2; }
 

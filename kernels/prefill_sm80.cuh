@@ -175,7 +175,7 @@ struct Prefill {
       for (int step = 0; step < Shape::STEPS; ++step) {
         uint32_t a[M][4], b[N][2];
         load_a<D>(a, q, row, lane, first + step);
-        load_keys<D>(b, k, lane, first + step);
+        load_keys<Tile<D>>(b, k, lane, first + step);
         SPINDLE__UNROLL
         for (int m = 0; m < M; ++m) prim::mma_each<T>(s[m], a[m], b);
       }
@@ -232,7 +232,7 @@ struct Prefill {
       for (int c = 0; c < CHUNKS; ++c) {
         if (D == 256 && 8 * C * c >= p.shape.head_dim_v) continue;
         uint32_t b[C][2];
-        load_values<D>(b, v, lane, 16 * step, C * c);
+        load_values<Tile<D>>(b, v, lane, 16 * step, C * c);
         SPINDLE__UNROLL
         for (int m = 0; m < M; ++m) {
           const uint32_t a[4] = {weights[m][2 * step][0], weights[m][2 * step][1], weights[m][2 * step + 1][0],

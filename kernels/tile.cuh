@@ -32,7 +32,7 @@ struct Tile {
 /* How many of a chunk's bytes a row of `channels` 16-bit elements has. */
 SPINDLE__DEVICE int chunk_bytes(int channels, int chunk) { return max(0, min(16, 2 * channels - 16 * chunk)); }
 
-/* ---- Operands of mma.m16n8k16 from tiles ---- */
+/* ---- Operands of mma.m16n8k16 from tiles. Layout: Tile, or Panels (panels.cuh) ---- */
 
 /* A: M blocks of 16 rows x 16 channels from 16 step on. */
 template <int D, int M>
@@ -54,23 +54,23 @@ SPINDLE__DEVICE void split_columns(const uint32_t (&r)[N / 2][4], uint32_t (&b)[
 }
 
 /* B = K^T: N blocks of 8 keys x 16 channels from 16 step on. */
-template <int D, int N>
+template <class Layout, int N>
 SPINDLE__DEVICE void load_keys(uint32_t (&b)[N][2], uint32_t tile, int lane, int step) {
-  const uint32_t first = Tile<D>::pair(tile + Tile<D>::chunk(lane / 16 * 8 + lane % 8, lane / 8 % 2), step);
+  const uint32_t first = Layout::pair(tile + Layout::chunk(lane / 16 * 8 + lane % 8, lane / 8 % 2), step);
   uint32_t at[N / 2], r[N / 2][4];
   SPINDLE__UNROLL
-  for (int i = 0; i < N / 2; ++i) at[i] = first + 16 * i * Tile<D>::ROW_BYTES;
+  for (int i = 0; i < N / 2; ++i) at[i] = first + 16 * i * Layout::ROW_BYTES;
   prim::ldmatrix_each(r, at);
   split_columns<N>(r, b);
 }
 
 /* B = V: 16 keys from `key` on x N blocks of 8 channels from block `block` on. */
-template <int D, int N>
+template <class Layout, int N>
 SPINDLE__DEVICE void load_values(uint32_t (&b)[N][2], uint32_t tile, int lane, int key, int block) {
-  const uint32_t first = tile + Tile<D>::chunk(lane % 16, lane / 16);
+  const uint32_t first = tile + Layout::chunk(lane % 16, lane / 16);
   uint32_t at[N / 2], r[N / 2][4];
   SPINDLE__UNROLL
-  for (int i = 0; i < N / 2; ++i) at[i] = Tile<D>::pair(first, block / 2 + i) + key * Tile<D>::ROW_BYTES;
+  for (int i = 0; i < N / 2; ++i) at[i] = Layout::pair(first, block / 2 + i) + key * Layout::ROW_BYTES;
   prim::ldmatrix_trans_each(r, at);
   split_columns<N>(r, b);
 }

@@ -13,6 +13,13 @@
 
 namespace spindle::prim {
 
+/* Whether the code being compiled may copy so. */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr bool BULK_COPIES = false;
+#else
+constexpr bool BULK_COPIES = true;
+#endif
+
 /* Orders the shared memory accesses that the calling thread has made or seen before the async proxy's after it.
  * fence.proxy.async. */
 SPINDLE__DEVICE void fence_proxy_async() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }

@@ -183,6 +183,7 @@ void setmaxnreg_inc(EMULATOR_HERE) {
 }
 
 // tma.cuh
+constexpr bool BULK_COPIES = true; // that the device has them, calls check
 inline void fence_proxy_async() { emulator::fence_proxy_async(); }
 inline void prefetch_tensor_map(const CUtensorMap &map, EMULATOR_HERE) { emulator::prefetch_tensor_map(&map, file, line); }
 template <int Rank>
