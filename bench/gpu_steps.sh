@@ -3,6 +3,7 @@
 # "NOTE ..." is what the report says beside the step. Exit 77: skipped.
 set -u
 out=$SPINDLE_OUT build=$SPINDLE_GPU_BUILD emulated=$SPINDLE_EMULATED_BUILD
+arch=${SPINDLE_ARCH:-${SPINDLE_EMULATED_ARCH:-80}}
 
 note() { echo "NOTE $*"; }
 skip() { note "$*"; exit 77; }
@@ -78,18 +79,66 @@ compile() {
   mkdir -p "$build" && nvcc -O3 -std=c++17 -gencode "arch=compute_$SPINDLE_ARCH,code=sm_$SPINDLE_ARCH" "$source" -o "$program" "$@"
 }
 
+# Of the primitives that every GPU has, then of Hopper's where this is one.
 conformance() {
+  suffixes=" "
+  case $arch in 90*) suffixes=" _sm90" ;; esac
+  : >"$out/conformance.part"
+  for suffix in "" $suffixes; do
+    if [ -n "$emulated" ]; then
+      program=$emulated/tests/emulator_conformance$suffix
+      [ -x "$program" ] || skip "no $program"
+    else
+      program=$build/conformance$suffix
+      compile "tests/emulator/conformance$suffix.cu" "$program" -Ikernels -Itests/emulator || return 1
+    fi
+    "$program" >>"$out/conformance.part" || status=$?
+  done
+  cat "$out/conformance.part"
+  note "$(grep -c '^ok' "$out/conformance.part") as the manual says, $(grep -c '^FAIL' "$out/conformance.part") not"
+  rm -f "$out/conformance.part"
+  return "${status:-0}"
+}
+
+# link PROGRAM SOURCE...: a C program on the library that was built.
+link() {
+  program=$1
+  shift
+  nvcc -O2 -Iinclude -Itests "$@" "$build/lib/libspindle.a" -Xcompiler=-fopenmp -lm -o "$program"
+}
+
+# Captured calls, replayed while device memory changes; far positions.
+replay() {
   if [ -n "$emulated" ]; then
-    program=$emulated/tests/emulator_conformance
+    program=$emulated/tests/emulated_replay
     [ -x "$program" ] || skip "no $program"
   else
-    program=$build/conformance
-    compile tests/emulator/conformance.cu "$program" -Ikernels -Itests/emulator || return 1
+    link "$build/replay" tests/gpu/replay.c tests/support/step.c tests/support/calls.c tests/support/dtypes.c tests/support/random.c || return 1
+    program=$build/replay
   fi
-  "$program" >"$build.conformance" || status=$?
-  cat "$build.conformance"
-  note "$(grep -c '^ok' "$build.conformance") as the manual says, $(grep -c '^FAIL' "$build.conformance") not"
-  rm -f "$build.conformance"
+  "$program" >"$out/replay.part" || status=$?
+  cat "$out/replay.part"
+  note "$(grep -c '^ok' "$out/replay.part") as a fresh run, $(grep -c '^FAIL' "$out/replay.part") not"
+  rm -f "$out/replay.part"
+  return "${status:-0}"
+}
+
+# Pages, append, mixed batches and context shift: the example checks its steps against float64.
+server() {
+  steps=60
+  if [ -n "$emulated" ]; then
+    program=$emulated/bin/spindle-server-emulated steps=6
+    [ -x "$program" ] || skip "no $program"
+  else
+    link "$build/server" examples/server/server.c examples/server/engine.c examples/server/check.c || return 1
+    program=$build/server
+  fi
+  for dtype in bf16 f16; do
+    "$program" --backend cuda --dtype $dtype --steps $steps --seed 1 >"$out/server.part" || status=$?
+    cat "$out/server.part"
+    note "$dtype: $(tail -n 1 "$out/server.part")"
+  done
+  rm -f "$out/server.part"
   return "${status:-0}"
 }
 
@@ -240,7 +289,7 @@ peer() {
 }
 
 case $1 in
-  environment | build | conformance | validate | baseline | peer) "$1" ;;
+  environment | build | conformance | validate | replay | server | baseline | peer) "$1" ;;
   validate-long) validate_long ;;
   memcheck | racecheck) sanitize "$1" ;;
   bench-prefill) bench_prefill ;;

@@ -1,5 +1,5 @@
-/* Contexts of the cuda backend: which device they take, that the caller's current device stays, memory, copies, streams, events.
- */
+/* Contexts of the cuda backend: which device they take and run on, that the caller's current device stays, memory, copies,
+ * streams, events. */
 #include <criterion/criterion.h>
 #include <cuda_runtime_api.h>
 #include <emulator.h>
@@ -7,7 +7,9 @@
 #include <string.h>
 
 #include "support/attend.h"
+#include "support/calls.h"
 #include "support/refused.h"
+#include "support/step.h"
 
 static spindle_context *open_context(int32_t backend, int32_t device) {
   spindle_context *context;
@@ -111,6 +113,41 @@ Test(contexts, current_device_stays) {
   }
   spindle_context_destroy(one);
   spindle_context_destroy(two);
+}
+
+/* Prepare and attention; then append, rotate and combine. */
+typedef struct result {
+  uint16_t o[TEST_STEP_O];
+  float lse[TEST_STEP_LSE];
+  test_calls_made made;
+} result;
+
+static void run_calls(int32_t device, result *out) {
+  static const test_step_lengths lengths = {{0, 8, 16}, {8, 8, 24},  {40, 8, 96},
+                                            {0, 0, 0},  {40, 8, 96}, {{0, 1, 2}, {3}, {4, 5, 6, 7, 8, 9}}};
+  static const test_calls_numbers numbers = {
+      {9, -1, 15, 3, 99, 0}, {9, 1, 2, 777777, 4, 5}, {6, 60, 600, 33, 6, 6}, {{1, 20, 3}, {3, 2, 9}}};
+  test_step s = test_step_open_on(device, NULL);
+  test_step_set(&s, &lengths);
+  test_ok(test_step_run(&s));
+  test_step_fetch(&s, out->o, out->lse);
+  test_step_close(&s);
+  test_calls c = test_calls_open(device);
+  test_calls_set(&c, &numbers);
+  test_calls_run(&c);
+  test_calls_fetch(&c, &out->made);
+  test_calls_close(&c);
+}
+
+/* Whichever device is current: work of device 1 on device 0 would read memory that it cannot see, or be refused its stream. */
+Test(contexts, calls_run_on_their_device) {
+  static result here, there;
+  setenv("SPINDLE_EMULATED_DEVICES", "2", 1);
+  run_calls(0, &here);
+  run_calls(1, &there);
+  cr_assert(!memcmp(here.o, there.o, sizeof here.o) && !memcmp(here.lse, there.lse, sizeof here.lse), "attention");
+  cr_assert(!memcmp(&here.made, &there.made, sizeof here.made), "append, rotate and combine");
+  cr_assert_eq(current_device(), 0);
 }
 
 Test(contexts, copies_both_ways) {
