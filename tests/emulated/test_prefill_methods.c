@@ -11,7 +11,7 @@
 enum { MOST_REQUESTS = 3 };
 
 static void check(test_random *r, test_layer *l, const spindle_position *positions, int32_t count) {
-  test_request requests[MOST_REQUESTS];
+  test_request requests[MOST_REQUESTS] = {0};
   for (int32_t q = 0; q < count; q++) requests[q] = test_layer_request(r, l, positions[q]);
   test_halves(test_layer_describe(l, &requests[0]), &l->setup, requests, count);
   for (int32_t q = 0; q < count; q++) test_request_free(&requests[q]);
