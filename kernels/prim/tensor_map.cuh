@@ -52,9 +52,19 @@ cudaError_t encode_tensor_map(CUtensorMap *map, const T *base, const uint64_t (&
   cuuint32_t boxes[Rank], steps[Rank];
   for (int i = 0; i < Rank; ++i) extents[i] = extent[i], boxes[i] = box[i], steps[i] = 1;
   for (int i = 0; i + 1 < Rank; ++i) strides[i] = stride_bytes[i];
-  const CUresult result = reinterpret_cast<Encode>(entry)(map, type, Rank, const_cast<T *>(base), extents, strides, boxes, steps,
-                                                          CU_TENSOR_MAP_INTERLEAVE_NONE, modes[swizzle],
-                                                          CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const auto encode = [&] {
+    return reinterpret_cast<Encode>(entry)(map, type, Rank, const_cast<T *>(base), extents, strides, boxes, steps,
+                                           CU_TENSOR_MAP_INTERLEAVE_NONE, modes[swizzle], CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+                                           CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  };
+  CUresult result = encode();
+  if (result == CUDA_ERROR_INVALID_CONTEXT) { /* a thread that has run nothing yet: choosing its device gives it one */
+    int device;
+    cudaError_t chosen = cudaGetDevice(&device);
+    if (chosen == cudaSuccess) chosen = cudaSetDevice(device);
+    if (chosen != cudaSuccess) return chosen;
+    result = encode();
+  }
   return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
 

@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 #include <map>
+#include <thread>
 
 #include "conformance_support.h"
 
@@ -151,6 +152,79 @@ void test_tensors() {
   test_tensor<bf16, 3>("3d", {{64, 10, 3}, {64, 16, 2}, {0, 3, 2}}, prim::SWIZZLE_128B);
   test_tensor<bf16, 4>("4d", {{64, 5, 4, 3}, {64, 3, 2, 2}, {0, -1, 2, 2}}, prim::SWIZZLE_128B);
   test_tensor<unsigned char, 5>("5d of bytes", {{64, 5, 4, 3, 2}, {64, 2, 2, 2, 2}, {0, 1, -1, 1, 0}}, prim::SWIZZLE_64B);
+}
+
+/* ---- Boxes of a cache ------------------------------------------------------------------------------------------------ */
+
+/* [pages][rows][heads][channels], as caches lie: rows are further apart than heads, and the map is told of as many rows as an
+ * extent counts, for how many there are is not its business. Channels past the last are zeros. */
+struct Cache {
+  int channels, heads, rows, pages;
+};
+size_t cache_index(const Cache &c, const conformance::BoxPlace &place, int row, int head, int channel) {
+  return ((size_t)((place.page * c.rows + place.row + row) * c.heads + head)) * (size_t)c.channels + (size_t)channel;
+}
+
+template <class T, int Boxes, int Panels>
+void test_boxes(const char *name, const Cache &c, int width, int box_rows, prim::Swizzle mode) {
+  constexpr int HEAD = 1;
+  const uint32_t row_bytes = (uint32_t)(width * (int)sizeof(T)), box_bytes = row_bytes * (uint32_t)box_rows;
+  const uint64_t pitch = (uint64_t)c.channels * sizeof(T), row = pitch * (uint64_t)c.heads;
+  std::vector<T> cache((size_t)(c.pages * c.rows * c.heads * c.channels));
+  for (size_t i = 0; i < cache.size(); ++i) {
+    const uint32_t value = (uint32_t)i * 2654435761u >> 7;
+    memcpy(&cache[i], &value, sizeof(T));
+  }
+  std::vector<conformance::BoxPlace> places;
+  for (int box = 0; box < Boxes; ++box) places.push_back({(box * 5 + 3) % (c.rows - box_rows + 1), (box * 2 + 1) % c.pages});
+
+  Buffer<T> global(cache);
+  Buffer<conformance::BoxPlace> at(places);
+  Buffer<uint32_t> out(Boxes * Panels * box_bytes / 4);
+  CUtensorMap map;
+  check(
+      prim::encode_tensor_map<T, 4>(&map, global.device, {(uint64_t)c.channels, INT32_MAX, (uint64_t)c.heads, (uint64_t)c.pages},
+                                    {row, pitch, row * (uint64_t)c.rows}, {(uint32_t)width, (uint32_t)box_rows, 1, 1}, mode),
+      "encode_tensor_map of a cache");
+  check(SPINDLE__LAUNCH((conformance::tma_boxes<Boxes, Panels>), dim3(1), 64, 16384 + 1024, nullptr, map, at.device, HEAD, width,
+                        box_bytes, out.device),
+        "launch");
+
+  const std::vector<uint32_t> words = out.read();
+  std::vector<T> got(words.size() * 4 / sizeof(T)), expected(got.size());
+  memcpy(got.data(), words.data(), words.size() * 4);
+  for (int i = 0; i < Boxes * Panels * box_rows * width; ++i) {
+    const int channel = i % width, line = i / width % box_rows, box = i / width / box_rows % Boxes,
+              panel = i / width / box_rows / Boxes;
+    const size_t byte = (size_t)channel * sizeof(T), to = (size_t)((panel * Boxes + box) * box_rows + line) * row_bytes +
+                                                          swizzled_chunk((size_t)line, byte / 16, mode) * 16 + byte % 16;
+    const bool inside = panel * width + channel < c.channels;
+    expected[to / sizeof(T)] = inside ? cache[cache_index(c, places[(size_t)box], line, HEAD, panel * width + channel)] : T{};
+  }
+  expect(std::string("boxes of a cache, a lane each: ") + name,
+         std::vector<unsigned char>((unsigned char *)got.data(), (unsigned char *)(got.data() + got.size())),
+         [&](size_t i) { return (double)((unsigned char *)expected.data())[i]; });
+}
+
+void test_caches() {
+  test_boxes<bf16, 4, 2>("16 rows of 64 channels", {128, 3, 40, 3}, 64, 16, prim::SWIZZLE_128B);
+  test_boxes<f16, 1, 2>("64 rows", {128, 2, 70, 2}, 64, 64, prim::SWIZZLE_128B);
+  test_boxes<bf16, 8, 3>("8 rows of 32 channels, 80 of 96 there", {80, 2, 30, 3}, 32, 8, prim::SWIZZLE_64B);
+  test_boxes<bf16, 2, 1>("40 channels of 64 there", {40, 2, 64, 2}, 64, 32, prim::SWIZZLE_128B);
+  test_boxes<e4m3, 4, 2>("bytes, no swizzle", {128, 3, 40, 3}, 64, 16, prim::SWIZZLE_NONE);
+  test_boxes<e4m3, 4, 3>("bytes, 80 of 96 channels there", {80, 2, 40, 3}, 32, 8, prim::SWIZZLE_NONE);
+}
+
+/* The encoder wants a context; a thread that only makes maps has none yet. */
+void test_fresh_thread() {
+  Buffer<bf16> memory(4096);
+  std::vector<int> got(1);
+  std::thread fresh([&] {
+    CUtensorMap map;
+    got[0] = prim::encode_tensor_map<bf16, 2>(&map, memory.device, {64, 64}, {128}, {64, 16}, prim::SWIZZLE_128B);
+  });
+  fresh.join();
+  expect("encode_tensor_map on a thread that has run nothing", got, [](size_t) { return (double)cudaSuccess; });
 }
 
 /* What the driver refuses. */
@@ -310,6 +384,8 @@ int main() {
   test_warpgroup();
   test_bulk_copies();
   test_tensors();
+  test_caches();
+  test_fresh_thread();
   test_refusals();
   test_wgmma();
   check(cudaDeviceSynchronize(), "at the end");

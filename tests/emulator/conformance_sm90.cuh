@@ -132,6 +132,39 @@ __global__ void tma_store(const __grid_constant__ CUtensorMap map, Box box) {
   prim::bulk_wait_read<0>();
 }
 
+/* A tile of Boxes x Panels boxes of box_bytes, panel by panel, as kernels load theirs: a lane of warp 0 a box, from where
+ * places[box] says, and the bytes announced by one of them. The phase takes an arrival of warp 1 too, which may come first. */
+struct BoxPlace {
+  int row, page;
+};
+template <int Boxes, int Panels>
+__global__ void tma_boxes(const __grid_constant__ CUtensorMap map, const BoxPlace *places, int head, int width,
+                          uint32_t box_bytes, uint32_t *out) {
+  struct Map {
+    alignas(1024) uint32_t tile[4096];
+    uint64_t full;
+  };
+  Map &smem = prim::shared<Map>();
+  const uint32_t full = prim::shared_address(&smem.full);
+  if (prim::thread_index() == 0) {
+    prim::mbarrier_init(full, 2);
+    prim::fence_mbarrier_init();
+  }
+  prim::sync_block();
+  const int box = prim::lane() / Panels, panel = prim::lane() % Panels;
+  if (prim::warp() == 1) {
+    if (prim::lane() == 0) prim::mbarrier_arrive(full);
+  } else {
+    if (prim::lane() == 0) prim::mbarrier_arrive_expect_tx(full, Boxes * Panels * box_bytes);
+    prim::sync_warp();
+    if (box < Boxes)
+      prim::tma_load(prim::shared_address(smem.tile) + (uint32_t)(panel * Boxes + box) * box_bytes, map,
+                     {panel * width, places[box].row, head, places[box].page}, full);
+  }
+  prim::mbarrier_wait(full, 0);
+  for (uint32_t i = (uint32_t)prim::thread_index(); i < Boxes * Panels * box_bytes / 4; i += 64) out[i] = smem.tile[i];
+}
+
 /* Operands come as pictures of shared memory. A descriptor each; a step of 16 k moves it by Step bytes. */
 template <prim::Swizzle Pattern, uint32_t Leading_, uint32_t Stride_, uint32_t Step_, uint32_t Bytes_>
 struct Layout {
@@ -144,17 +177,29 @@ struct OperandMap {
   alignas(1024) uint4 b[B::BYTES / 16];
 };
 template <class L>
-SPINDLE__DEVICE uint64_t place(uint4 *shared, const uint4 *image) {
+SPINDLE__DEVICE uint64_t descriptor_of(const uint4 *shared) {
+  return prim::matrix_descriptor<L::SWIZZLE, L::LEADING, L::STRIDE>(prim::shared_address(shared));
+}
+template <class L>
+SPINDLE__DEVICE void place(uint4 *shared, const uint4 *image) {
   const uint32_t to = prim::shared_address(shared);
   for (uint32_t i = (uint32_t)prim::thread_index(); i < L::BYTES / 16; i += 128) prim::st_shared(to + 16 * i, image[i]);
-  return prim::matrix_descriptor<L::SWIZZLE, L::LEADING, L::STRIDE>(to);
+}
+/* The same in the background: a thread's wait, then its fence, then the barrier. */
+template <class L>
+SPINDLE__DEVICE void copy(uint4 *shared, const uint4 *image) {
+  const uint32_t to = prim::shared_address(shared);
+  for (uint32_t i = (uint32_t)prim::thread_index(); i < L::BYTES / 16; i += 128) prim::cp_async<16>(to + 16 * i, image + i);
+  prim::cp_async_wait_all();
 }
 
 /* D = A B + D over Steps k-steps; d is [thread][N / 2]. */
 template <class T, int N, int Steps, class A, class B>
 __global__ void __launch_bounds__(128, 1) wgmma_ss(const uint4 *a, const uint4 *b, float *d) {
   OperandMap<A, B> &map = prim::shared<OperandMap<A, B>>();
-  const uint64_t from_a = place<A>(map.a, a), from_b = place<B>(map.b, b);
+  const uint64_t from_a = descriptor_of<A>(map.a), from_b = descriptor_of<B>(map.b);
+  place<A>(map.a, a);
+  place<B>(map.b, b);
   prim::fence_proxy_async();
   prim::sync_block();
   float z[N / 8][4];
@@ -178,7 +223,8 @@ template <class T, int N, int Steps, class B, prim::Major Order>
 __global__ void __launch_bounds__(128, 1) wgmma_rs(const uint32_t *a, const uint4 *b, float *d) {
   OperandMap<Layout<prim::SWIZZLE_NONE, 16, 16, 0, 16>, B> &map =
       prim::shared<OperandMap<Layout<prim::SWIZZLE_NONE, 16, 16, 0, 16>, B>>();
-  const uint64_t from_b = place<B>(map.b, b);
+  const uint64_t from_b = descriptor_of<B>(map.b);
+  copy<B>(map.b, b);
   prim::fence_proxy_async();
   prim::sync_block();
   const int t = prim::thread_index();

@@ -46,6 +46,7 @@ CUresult cuTensorMapEncodeTiled(CUtensorMap *to, CUtensorMapDataType type, cuuin
   map.rank = (uint8_t)rank;
   map.span = (uint8_t)(16 << swizzle);
   const int element = element_bytes(type);
+  if (!has_context()) return CUDA_ERROR_INVALID_CONTEXT;
   if (!element || rank < 1 || rank > 5 || (uintptr_t)to % 64 || (uintptr_t)base % 16 ||
       interleave != CU_TENSOR_MAP_INTERLEAVE_NONE) {
     return CUDA_ERROR_INVALID_VALUE;

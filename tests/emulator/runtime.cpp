@@ -15,10 +15,14 @@
 
 namespace emulator {
 
+static thread_local bool context;
+
 std::recursive_mutex &runtime_lock() {
   static std::recursive_mutex lock;
+  context = true;
   return lock;
 }
+bool has_context() { return context; }
 
 static thread_local cudaError_t last_error;
 static thread_local int device;
@@ -140,6 +144,7 @@ static bool is_device(int number) { return number >= 0 && number < environment("
 cudaError_t cudaSetDevice(int number) {
   if (!is_device(number)) return status(cudaErrorInvalidDevice);
   device = number;
+  context = true;
   return cudaSuccess;
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int number) {

@@ -11,8 +11,12 @@ namespace emulator {
 
 using Task = std::function<void()>;
 
-// Held by every call of the runtime, while kernels run too: launches do not overlap.
+// Held by every call of the runtime, while kernels run too: launches do not overlap. Such a call gives its thread a context.
 std::recursive_mutex &runtime_lock();
+
+// Whether the calling thread has one, which the driver's own calls need: after no more than cudaGetDevice and the like it has
+// not.
+bool has_context();
 
 // The error of a call, which cudaGetLastError gives again. After a finding every call fails, as after a fault on a device.
 cudaError_t status(cudaError_t error);

@@ -12,7 +12,7 @@ extern "C" {
 
 typedef uint32_t cuuint32_t;
 typedef uint64_t cuuint64_t;
-typedef enum cudaError_enum { CUDA_SUCCESS = 0, CUDA_ERROR_INVALID_VALUE = 1 } CUresult;
+typedef enum cudaError_enum { CUDA_SUCCESS = 0, CUDA_ERROR_INVALID_VALUE = 1, CUDA_ERROR_INVALID_CONTEXT = 201 } CUresult;
 
 typedef struct CUtensorMap_st {
 #ifdef __cplusplus
