@@ -30,6 +30,13 @@ includes host/reference | grep -E ':(kernels|host)/' | grep -vE ':(kernels/(comm
   offend "the reference shares nothing with what it checks"
 includes host/config | grep -E ':(kernels/|host/)' | grep -v ':host/config/' | offend "the config reader uses the public headers"
 includes kernels | grep -E ':host/' | offend "kernels/ never sees host/"
+includes kernels/prim | grep -E ':kernels/' | grep -vE ':kernels/prim/' | offend "kernels/prim/ is the lowest layer"
+includes kernels | grep -E '^kernels/[a-z_0-9/]*\.h:kernels/' | grep -vE '\.h$' | offend "what is shared with the host needs no device code"
+includes kernels | grep -E '^kernels/(merge|panels|rotate|rows|softmax|tile|units)\.cuh:kernels/' |
+  grep -vE ':kernels/(prim/prim\.cuh|[a-z_/]+\.h|(merge|panels|rotate|rows|softmax|tile|units)\.cuh)$' |
+  offend "a building block knows nothing of items and kernels"
+includes kernels | grep -vE '^kernels/[a-z_0-9]+(\.cu|_instance\.cuh):' | grep -E ':kernels/(append|combine|decode|prefill_sm80|prefill_sm90|prepare|rotate_keys)\.cuh$' |
+  offend "launches alone include a kernel's body"
 includes bench examples | grep -E ':(host|kernels)/' | offend "bench/ and examples/ use the public headers"
 
 long() { # LIMIT FOLDER...: files of more lines than that
