@@ -85,6 +85,7 @@ struct Decode {
   using Warp = DecodeWarp<D>;
   static constexpr int N = Shape::N, C = Shape::C, CHUNKS = Shape::CHUNKS, KEYS = Shape::KEYS;
   static constexpr bool EXPANDS = sizeof(E) == 1;
+  using Value = ValueType<T, E>;
 
   const spindle__attention_params &p;
   const CacheBoxes &boxes;
@@ -156,7 +157,7 @@ struct Decode {
         scale = 1.0f;
       }
       if (!columns.full) mask_row(s, h, warp().seen[row]);
-      rescale[h] = softmax_row<T>(s, weights, h, scale, maximum[h], sum[h]);
+      rescale[h] = softmax_row<Value>(s, weights, h, scale, maximum[h], sum[h]);
     }
     SPINDLE__UNROLL
     for (int i = 0; i < CHUNKS * C * 4; ++i) o[i / (4 * C)][i / 4 % C][i % 4] *= rescale[i / 2 % 2];
@@ -173,7 +174,7 @@ struct Decode {
         if (D == 256 && 8 * C * c >= p.shape.head_dim_v) continue;
         uint32_t b[C][2];
         load_values<Layout>(b, v, lane, 16 * step, C * c);
-        prim::mma_each<T>(o[c], a, b);
+        prim::mma_each<Value>(o[c], a, b);
       }
     }
   }
@@ -238,8 +239,10 @@ struct Decode {
     publish();
   }
 
+  /* K to T, V to Value. */
+  template <class To>
   SPINDLE__DEVICE void expand(const unsigned char *tile) const {
-    expand_landed<T, Layout>(prim::shared_address(tile), prim::lane());
+    expand_landed<To, Layout>(prim::shared_address(tile), prim::lane());
     publish();
   }
 
@@ -264,7 +267,7 @@ struct Decode {
       KeyTile<KEYS> &next = warp().keys[parity ^ 1];
       const bool more = x + warps < tiles;
       wait(boxed_k(source, keys), 0);
-      if (expands(source)) expand(warp().k);
+      if (expands(source)) expand<T>(warp().k);
       if (K == Keys::RAW && source.rotate) rotate_tile_of_warp(keys);
       float s[N][4];
       uint32_t weights[N][2];
@@ -278,7 +281,7 @@ struct Decode {
       }
       weigh(s, weights, keys, columns_of(p, smem.work, keys));
       wait(boxed_v(keys), 1);
-      if (EXPANDS) expand(warp().v);
+      if (EXPANDS) expand<Value>(warp().v);
       multiply_values(weights); /* likewise */
       if (more)
         copy_v(next);

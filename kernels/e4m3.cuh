@@ -11,7 +11,8 @@
  * the last, so all lanes read first, and then write.
  *
  * e4m3 is exact in f16 and in bf16, so products see the numbers that are stored; their scales join the scores' scale (work.cuh)
- * and the rows of O (finish_row). NaN stays NaN.
+ * and the rows of O (finish_row). NaN stays NaN. K becomes Q's type. V becomes f16 whatever Q is, and so do the weights: that is
+ * one conversion of two numbers where bf16 takes four, and weights are the more accurate for it.
  *
  * Cost of a unit block by block, counted in sm_90a's code: a load and two stores of 16 bytes, 8 conversions to f16, for bf16 16
  * to float and 8 back, and 20 around them: 31 instructions, or 55. A tile of 64 rows at D = 128 is 512 units, so 500 or 880
@@ -22,11 +23,17 @@
 #ifndef SPINDLE_KERNELS_E4M3_CUH
 #define SPINDLE_KERNELS_E4M3_CUH
 
+#include <type_traits>
+
 #include "panels.cuh"
 #include "rows.cuh"
 #include "units.cuh"
 
 namespace spindle {
+
+/* What V is multiplied in, and so what weights are rounded to: T, or for V stored in e4m3 f16. */
+template <class T, class E>
+using ValueType = std::conditional_t<sizeof(E) == 1, f16, T>;
 
 /* Two e4m3 as two T, exactly. To bf16 by way of f16 and float. */
 template <class T>

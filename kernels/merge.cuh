@@ -1,9 +1,9 @@
 /* Sums of an online softmax over disjoint keys: merging them, and what they come to.
  *
- * A row's sums are m, the maximum of its scores, l, the sum of 2^(score - m), and o, that of 2^(score - m) v. A row that has seen
- * no key has m = -inf, l = 0, o = 0. Parts are merged one after the other, from the first on, with these functions: so a block
- * that walks the splits of a request in turn has the bits of blocks that walk them apart. The first part joins sums that have
- * seen no key, and comes out as it went in: its weight is 2^0. */
+ * A row's sums are m, the maximum of its scores or what is some headroom below it (softmax.cuh), l, the sum of 2^(score - m), and
+ * o, that of 2^(score - m) v. A row that has seen no key has m = -inf, l = 0, o = 0. Parts are merged one after the other, from
+ * the first on, with these functions: so a block that walks the splits of a request in turn has the bits of blocks that walk them
+ * apart. The first part joins sums that have seen no key, and comes out as it went in: its weight is 2^0. */
 #ifndef SPINDLE_KERNELS_MERGE_CUH
 #define SPINDLE_KERNELS_MERGE_CUH
 

@@ -18,8 +18,8 @@
  * scratch like rotated ones) or rotated in place once their tile has landed, one rotation a block, not a warp. Both use
  * rotate_tile's canonical (cos, sin): the same bits. Per tile of 64 x 64 pairs: 32 KB of shared memory traffic (256 clk) and
  * about 4096 x 50 / 128 = 1600 issue slots of a block, a quarter of them on each scheduler: 400 clk, which the other block
- * covers. K and V of e4m3 are expanded where they land, by whoever copied them (e4m3.cuh): at D = 128 1760 issue slots a tile,
- * 440 clk, and 48 KB more of shared memory traffic; f16 250 clk. Pre-rotated keys are T already.
+ * covers. K and V of e4m3 are expanded where they land, by whoever copied them (e4m3.cuh): at D = 128 1380 issue slots a tile,
+ * 345 clk, and 48 KB more of shared memory traffic; f16 250 clk. Pre-rotated keys are T already.
  *
  * Protocol, per tile x: [copies of K(x) in flight] wait [expand]; sync_block A (K(x) landed; V(x-1) and columns x-1 are free) ->
  * copies of V(x); columns of x+1 -> [rotate K(x); sync_block] -> scores -> wait [expand]; sync_block B (V(x) landed, K(x) is
@@ -27,8 +27,9 @@
  * one before. Around a segment: sync_block (all are done with the tiles) -> O to shared memory -> steps, each thread its own
  * warp's rows -> O to registers -> sync_block (the tiles are free) -> copies of Q and K(0).
  *
- * Numerics. Products in float from 16-bit operands; weights rounded to T for the second product, their sum not; exponentials by
- * ex2.approx. A^2 of the rule is in Q, which is rounded once, after its rotation. Rows that see nothing: O = 0, LSE = -inf. */
+ * Numerics. Products in float from 16-bit operands; weights rounded to T (f16 beside V of e4m3) for the second product, their sum
+ * not; exponentials by ex2.approx. A^2 of the rule is in Q, which is rounded once, after its rotation. Rows that see nothing: O =
+ * 0, LSE = -inf. */
 #ifndef SPINDLE_KERNELS_PREFILL_SM80_CUH
 #define SPINDLE_KERNELS_PREFILL_SM80_CUH
 
@@ -79,6 +80,7 @@ struct Prefill {
   using Smem = PrefillSmem<D>;
   static constexpr int M = Shape::M, N = Shape::KEYS / 8, C = Shape::COLUMNS, CHUNKS = D / 8 / C;
   static constexpr bool EXPANDS = sizeof(E) == 1;
+  using Value = ValueType<T, E>;
 
   const spindle__attention_params &p;
   Smem &smem;
@@ -152,8 +154,9 @@ struct Prefill {
     prim::cp_async_commit();
   }
   /* What this thread has copied and waited for. */
+  template <class To>
   SPINDLE__DEVICE static void expand(const unsigned char *tile) {
-    expand_e4m3<T, Tile<D>, Shape::KEYS, Shape::THREADS>(prim::shared_address(tile), prim::thread_index());
+    expand_e4m3<To, Tile<D>, Shape::KEYS, Shape::THREADS>(prim::shared_address(tile), prim::thread_index());
   }
 
   SPINDLE__DEVICE void rotate_keys(const KeyTile<Shape::KEYS> &keys) {
@@ -211,7 +214,7 @@ struct Prefill {
           scale = 1.0f;
         }
         if (!columns.full) mask_row(s[m], h, smem.seen[row]);
-        rescale[m][h] = softmax_row<T>(s[m], weights[m], h, scale, maximum[m][h], sum[m][h]);
+        rescale[m][h] = softmax_row<Value>(s[m], weights[m], h, scale, maximum[m][h], sum[m][h]);
         unchanged = unchanged && rescale[m][h] == 1.0f;
       }
     }
@@ -237,7 +240,7 @@ struct Prefill {
         for (int m = 0; m < M; ++m) {
           const uint32_t a[4] = {weights[m][2 * step][0], weights[m][2 * step][1], weights[m][2 * step + 1][0],
                                  weights[m][2 * step + 1][1]};
-          prim::mma_each<T>(o[m][c], a, b);
+          prim::mma_each<Value>(o[m][c], a, b);
         }
       }
     }
@@ -250,7 +253,7 @@ struct Prefill {
     for (int x = 0; x < tiles; ++x) {
       const KeyTile<Shape::KEYS> &keys = smem.keys[x % 2];
       prim::cp_async_wait<0>();
-      if (expands(source)) expand(smem.tiles.k);
+      if (expands(source)) expand<T>(smem.tiles.k);
       prim::sync_block(); /* A */
       copy_v(keys);
       if (x + 1 < tiles && prim::thread_index() < Shape::KEYS) find_keys<E>(p, smem.work, source, x + 1, smem.keys[(x + 1) % 2]);
@@ -263,7 +266,7 @@ struct Prefill {
       uint32_t weights[M][N][2];
       multiply_keys(s, works);
       prim::cp_async_wait<0>();
-      if (EXPANDS) expand(smem.tiles.v);
+      if (EXPANDS) expand<Value>(smem.tiles.v);
       prim::sync_block(); /* B */
       if (x + 1 < tiles) copy_k(source, smem.keys[(x + 1) % 2]);
       if (!works) continue;

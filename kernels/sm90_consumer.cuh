@@ -93,7 +93,7 @@ struct Sm90Consumer {
           mask_row(s, h, (uint64_t)high << 32 | low, word);
         }
       }
-      rescale[h] = softmax_row(s, h, scale, maximum[h], sum[h]);
+      rescale[h] = softmax_row<T>(s, h, scale, maximum[h], sum[h]);
     }
   }
 

@@ -9,20 +9,29 @@
 
 namespace spindle {
 
+/* How far below the largest score a row's m is kept, in units of log 2. Weights of T are 2^(score - m): those of bf16 have the
+ * range of float, but of f16 one of 2^-24 would be the least above 0, and a million keys whose scores are so far below that of a
+ * sink are 6 % of the sum. So f16 uses its whole range: weights up to 2^15. Sums are of the same weights, so nothing else
+ * depends on it. */
+template <class T>
+constexpr float HEADROOM = 0.0f;
+template <>
+constexpr float HEADROOM<f16> = 15.0f;
+
 /* What scores of a row are lowered by, and what its sums so far must be multiplied by. */
 struct Shift {
   float by, rescale;
 };
 
-/* A row half (h) of a 16-row block raises its maximum. Scores are s scaled by scale >= 0. */
-template <int N>
+/* A row half (h) of a 16-row block raises its maximum, less the headroom. Scores are s scaled by scale >= 0. */
+template <class T, int N>
 SPINDLE__DEVICE Shift raise_maximum(const float (&s)[N][4], int h, float scale, float &maximum) {
   float top = s[0][2 * h];
   SPINDLE__UNROLL
   for (int n = 0; n < N; ++n) top = fmaxf(top, fmaxf(s[n][2 * h], s[n][2 * h + 1]));
   top = fmaxf(top, prim::shfl_xor(top, 1));
   top = fmaxf(top, prim::shfl_xor(top, 2));
-  top = fmaxf(maximum, top * scale);
+  top = fmaxf(maximum, fmaf(top, scale, -HEADROOM<T>));
   const float shift = top == -INFINITY ? 0.0f : top; /* a row that has seen no key: else -inf - -inf */
   const float rescale = prim::ex2_approx(maximum - shift);
   maximum = top;
@@ -32,7 +41,7 @@ SPINDLE__DEVICE Shift raise_maximum(const float (&s)[N][4], int h, float scale, 
 /* s becomes the weights p, packed as an operand of the second product. Returns what O must be multiplied by. */
 template <class T, int N>
 SPINDLE__DEVICE float softmax_row(const float (&s)[N][4], uint32_t (&p)[N][2], int h, float scale, float &maximum, float &sum) {
-  const Shift shift = raise_maximum(s, h, scale, maximum);
+  const Shift shift = raise_maximum<T>(s, h, scale, maximum);
   sum *= shift.rescale;
   SPINDLE__UNROLL
   for (int n = 0; n < N; ++n) {
@@ -45,9 +54,9 @@ SPINDLE__DEVICE float softmax_row(const float (&s)[N][4], uint32_t (&p)[N][2], i
 }
 
 /* The same in place, for operands that are still read: pack_weights once they are not. */
-template <int N>
+template <class T, int N>
 SPINDLE__DEVICE float softmax_row(float (&s)[N][4], int h, float scale, float &maximum, float &sum) {
-  const Shift shift = raise_maximum(s, h, scale, maximum);
+  const Shift shift = raise_maximum<T>(s, h, scale, maximum);
   sum *= shift.rescale;
   SPINDLE__UNROLL
   for (int n = 0; n < N; ++n) {
