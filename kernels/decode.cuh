@@ -8,20 +8,26 @@
  *
  * Floors (D = 128, bf16, 32/8 heads; per 64 keys of a warp: 32 KB of K and V). Memory: an H200 copies 4.3 TB/s, 18.6 bytes a clk
  * and SM: 1760 clk. Shared memory: written 32 KB, read 32 KB by ldmatrix, and for raw keys 16 KB read and written by the
- * rotation: 96 KB at 128 bytes a clk, 750 clk. Issue slots: copies 1060, what else a tile takes about 1100, rotation 64 x 64
- * pairs x 17 / 32 = 2200: 1090 clk of the four schedulers. So both keep below the memory floor, raw keys too. In flight: a
- * warp's K is copied while its V is used and the other way round; six warps have 100 KB under way on average, where 15 KB cover
- * 800 clk. Not measured yet.
- * K and V of e4m3 (e4m3.cuh) are half the bytes, 880 clk, and half as many under way. Copies are 660 issue slots, expanding 1760
- * (f16: 1000): rotated keys take as long as their bytes, 880 clk (690), raw ones longer, 1430 (1240).
+ * rotation: 96 KB at 128 bytes a clk, 750 clk. Issue slots: copies 150 (pages of 16: 280; by threads 1060), what else a tile
+ * takes about 1010, rotation 64 x 64 pairs x 17 / 32 = 2200: 840 clk of the four schedulers. So both keep below the memory
+ * floor, raw keys too. In flight: a warp's K is copied while its V is used and the other way round; five warps have 80 KB under
+ * way on average, where 15 KB cover 800 clk. Not measured yet.
+ * K and V of e4m3 (e4m3.cuh) are half the bytes, 880 clk, and half as many under way. Expanding K takes 760 issue slots (f16:
+ * 340) and V 340: rotated keys take as long as their bytes, 880 clk, raw ones 1120 (1010).
+ *
+ * Copies. A tile in which every slot holds a key comes by TMA where the device has it (sm_90 and later): a box a panel, as high
+ * as the tile or the page. Other tiles (the last of a request, holes, pages of odd sizes), and all on other devices, come by
+ * cp.async, in which rows without a key are zeros: 0 x NaN would reach the output. Tiles begin at slots that are multiples of
+ * KEYS, so neither which keys share a tile nor a bit of the result depends on how they come.
  *
  * Registers (D = 128): O 64, S 32, fragments 20, row state 6. Shared memory: rows, Q and two sets of merged sums (22 KB at D =
- * 128), and 35 KB a warp: as many warps as fit, up to 8, so the block size is the launch's.
+ * 128), and 37 KB a warp: as many warps as fit, up to 8, so the block size is the launch's.
  *
- * Protocol of a warp, per tile: [K(x), V(x) under way, V later] wait for K [expand]; sync_warp -> [rotate; sync_warp] -> scores;
- * sync_warp (K is free) -> columns and copies of the warp's next K -> softmax -> wait for V [expand]; sync_warp -> O += P V (V is
- * free) -> copies of the next V. Groups are committed in this order, empty ones too, so one pending group is always the later
- * one.
+ * Protocol of a warp, per tile: [K(x), V(x) under way, V later] wait for K [expand] [rotate] -> scores -> columns and copies of
+ * the warp's next K -> softmax -> wait for V [expand] -> O += P V (V is free) -> copies of the next V. Groups of cp.async are
+ * committed in this order, empty ones too, so one pending group is always the later one; boxes of K and of V have an mbarrier
+ * each, whose phases are the tiles that came so. Whoever has written to K or V (copies by threads, expansion, rotation, sums)
+ * publishes it: fence_proxy_async, for boxes may land there next, then sync_warp.
  * Blocks meet at steps (work.cuh) and when sums are merged.
  *
  * Numerics. As prefill_sm80.cuh; the same rotation, so the same bits of a rotated key. */
