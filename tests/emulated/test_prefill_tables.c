@@ -1,5 +1,5 @@
 /* What tables say is device memory: a page may stand at two positions of a text, and values out of range are clamped, so that no
- * kernel reads or writes out of bounds. */
+ * kernel reads or writes out of bounds. Nor do rows that the batch names and the tensors do not have. */
 #include <criterion/criterion.h>
 #include <string.h>
 
@@ -62,7 +62,7 @@ static void fill(step *s) {
   }
 }
 
-static void make_plan(step *s, int32_t schedule) {
+static void make_plan(step *s, int32_t schedule, int32_t split_keys) {
   spindle_shape shape = {
       .struct_size = sizeof shape, .q_dtype = SPINDLE_BF16, .num_q_heads = HEADS, .num_kv_heads = 1, .head_dim_qk = DIM};
   spindle_plan_options bounds = {.struct_size = sizeof bounds,
@@ -70,6 +70,7 @@ static void make_plan(step *s, int32_t schedule) {
                                  .max_q_rows = ROWS,
                                  .max_kv_len = KEYS,
                                  .page_size = PAGE,
+                                 .split_keys = split_keys,
                                  .schedule = schedule};
   spindle_position method[2] = {test_mask(test_rule(SPINDLE_ROPE_DYNAMIC_NTK, DIM), 1),
                                 test_remap(test_rule(SPINDLE_ROPE_YARN, DIM), SPINDLE_REMAP_DCA)};
@@ -79,11 +80,11 @@ static void make_plan(step *s, int32_t schedule) {
   test_ok(spindle_plan_workspace(s->plan, &s->state_bytes, &s->scratch_bytes));
 }
 
-static step open_step(test_random *r, int32_t schedule) {
+static step open_step(test_random *r, int32_t schedule, int32_t split_keys) {
   step s = {0};
   spindle_context_options options = {.struct_size = sizeof options, .backend = SPINDLE_BACKEND_CUDA};
   test_ok(spindle_context_create(&s.context, &options));
-  make_plan(&s, schedule);
+  make_plan(&s, schedule, split_keys);
   s.a = allocate(&s, sizeof *s.a);
   s.state = allocate(&s, s.state_bytes);
   s.scratch = allocate(&s, s.scratch_bytes);
@@ -122,11 +123,12 @@ static void close_step(step *s) {
   spindle_context_destroy(s->context);
 }
 
-static void run(const step *s) {
+/* On the first `rows` rows of q and o. */
+static void run_rows(const step *s, int32_t rows, uint16_t *q, uint16_t *o) {
   spindle_attention_args args = {.struct_size = sizeof args,
-                                 .q_rows = ROWS,
-                                 .q = {.data = s->q},
-                                 .o = {.data = s->o},
+                                 .q_rows = rows,
+                                 .q = {.data = q},
+                                 .o = {.data = o},
                                  .k = {.data = s->k},
                                  .v = {.data = s->v},
                                  .scratch = s->scratch,
@@ -136,12 +138,14 @@ static void run(const step *s) {
   test_ok(spindle_stream_sync(s->context, NULL));
 }
 
+static void run(const step *s) { run_rows(s, ROWS, s->q, s->o); }
+
 /* Two places of a text, or two requests, read one page: as if each had a copy. */
 Test(prefill_tables, one_page_at_two_positions) {
   test_random r = test_random_start();
   static uint16_t want[ROWS * HEADS * DIM];
   for (int32_t schedule = SPINDLE_SCHEDULE_IN_LOOP; schedule <= SPINDLE_SCHEDULE_PREROTATE; schedule++) {
-    step s = open_step(&r, schedule);
+    step s = open_step(&r, schedule, 0);
     for (int entry = 3; entry < 6; entry++) {
       memcpy(s.k + s.a->pages[1][entry] * PAGE * DIM, s.k, PAGE * DIM * sizeof *s.k);
       memcpy(s.v + s.a->pages[1][entry] * PAGE * DIM, s.v, PAGE * DIM * sizeof *s.v);
@@ -178,9 +182,29 @@ static void make_wild(test_random *r, arrays *a, bool alone) {
 Test(prefill_tables, values_out_of_range_stay_within_memory) {
   test_random r = test_random_start();
   for (int32_t round = 0; round < (test_again() ? 20 : 40); round++) {
-    step s = open_step(&r, round % 2 ? SPINDLE_SCHEDULE_IN_LOOP : SPINDLE_SCHEDULE_PREROTATE);
+    step s = open_step(&r, round % 2 ? SPINDLE_SCHEDULE_IN_LOOP : SPINDLE_SCHEDULE_PREROTATE, 0);
     make_wild(&r, s.a, round % 4 < 2);
     run(&s);
+    close_step(&s);
+  }
+}
+
+/* A plan's bound may be larger than the tensors of one run, which end within a request of prefill or of decode, its keys split or
+ * not. */
+Test(prefill_tables, rows_beyond_the_tensors_are_left_alone) {
+  test_random r = test_random_start();
+  static const int32_t rows[] = {7, 43};
+  for (int32_t k = 0; k < 4; k++) {
+    const size_t bytes = (size_t)rows[k % 2] * HEADS * DIM * sizeof(uint16_t);
+    step s = open_step(&r, SPINDLE_SCHEDULE_AUTO, k / 2 * 40);
+    s.a->q_len[1] = s.a->q_len[2] = 6; /* decode's */
+    uint16_t *q = allocate(&s, bytes), *o = allocate(&s, bytes);
+    run(&s);
+    memcpy(q, s.q, bytes);
+    run_rows(&s, rows[k % 2], q, o);
+    cr_assert(!memcmp(o, s.o, bytes), "%d rows, splits of %d", rows[k % 2], k / 2 * 40);
+    spindle_free(s.context, q);
+    spindle_free(s.context, o);
     close_step(&s);
   }
 }
