@@ -94,3 +94,25 @@ Test(prefill_rows, large_logits) {
     test_request_free(&q);
   }
 }
+
+/* Logits of 1e5, of operands that no rotation has rounded: floats of that size are 8e-3 apart, and so are the weights' exponents
+ * not known better than that. Many rows, and few, which decode has. */
+Test(prefill_rows, logits_of_1e5) {
+  test_random r = test_random_start();
+  for (int32_t k = 0; k < 2; k++) {
+    test_setup setup = {.backend = SPINDLE_BACKEND_CUDA, .shape = shape_of(2, 1)}, oracle = setup;
+    test_request q = test_request_make(&r, &setup.shape, test_rule(SPINDLE_ROPE_NONE, 64), k ? 8 : 100, 300, 25000);
+    test_request want = test_request_copy(&q, &setup.shape);
+    double largest = 0;
+    oracle.backend = SPINDLE_BACKEND_REFERENCE;
+    oracle.shape.o_dtype = SPINDLE_F32;
+    test_attend(&setup, &q, 1);
+    test_attend(&oracle, &want, 1);
+    for (int32_t x = 0; x < q.q_len * 2; x++) largest = fmax(largest, fabs((double)want.lse[x]));
+    cr_assert_gt(largest, k ? 5e4 : 8e4);
+    test_close("O at logits of 1e5", q.o, want.o, q.q_len, 2, 64, 0.15);
+    test_close("LSE of 1e5", q.lse, want.lse, q.q_len, 2, 1, 0.05);
+    test_request_free(&q);
+    test_request_free(&want);
+  }
+}
