@@ -16,7 +16,7 @@ typedef struct step {
   spindle_plan *plan;
   spindle_batch batch;
   spindle_attention_args args;
-  void *state, *memory[4];
+  void *state;
   size_t state_bytes;
   int32_t *q_begin, *q_len, *kv_len, *position, *kv_begin, *kv_batch, *pages;
   int64_t *q_index, *n, *kv_index, *page_index;
@@ -43,9 +43,7 @@ static void fill_good(step *s) {
   }
 }
 
-static step make_step(int32_t backend, bool paged) {
-  step s;
-  memset(&s, 0, sizeof s);
+static void make_plan(step *s, int32_t backend, bool paged) {
   spindle_shape shape = {
       .struct_size = sizeof shape, .q_dtype = SPINDLE_F32, .num_q_heads = HEADS, .num_kv_heads = 1, .head_dim_qk = DIM};
   spindle_context_options options = {.struct_size = sizeof options, .backend = backend, .num_threads = 2};
@@ -56,41 +54,59 @@ static step make_step(int32_t backend, bool paged) {
                                  .page_size = paged ? PAGE : 0};
   spindle_position methods[SLOTS] = {test_mask(test_rule(SPINDLE_ROPE_DYNAMIC_NTK, DIM), 1),
                                      test_remap(test_rule(SPINDLE_ROPE_YARN, DIM), SPINDLE_REMAP_DCA)};
-  test_ok(spindle_context_create(&s.context, &options));
-  test_ok(spindle_positions_create(&s.positions, s.context, &shape, SLOTS));
-  for (int i = 0; i < SLOTS; i++) test_ok(spindle_positions_set(s.positions, i, &methods[i], NULL));
-  test_ok(spindle_plan_create(&s.plan, s.context, &shape, &bounds));
-  size_t scratch_bytes, cache = (size_t)(paged ? PAGES * PAGE : REQUESTS * KEYS) * DIM * sizeof(float);
-  test_ok(spindle_plan_workspace(s.plan, &s.state_bytes, &scratch_bytes));
-  s.state = test_memory(s.state_bytes);
-  s.memory[0] = test_memory(scratch_bytes);
-  s.memory[1] = test_memory(ROWS * HEADS * DIM * sizeof(float));
-  s.memory[2] = test_memory(cache);
-  s.memory[3] = test_memory(ROWS * HEADS * DIM * sizeof(float));
-  void *v = test_memory(cache);
-  memset(s.memory[1], 0, ROWS * HEADS * DIM * sizeof(float));
-  memset(s.memory[2], 0, cache);
-  memset(v, 0, cache);
+  test_ok(spindle_context_create(&s->context, &options));
+  test_ok(spindle_positions_create(&s->positions, s->context, &shape, SLOTS));
+  for (int i = 0; i < SLOTS; i++) test_ok(spindle_positions_set(s->positions, i, &methods[i], NULL));
+  test_ok(spindle_plan_create(&s->plan, s->context, &shape, &bounds));
+}
 
-  int32_t **small[] = {&s.q_begin, &s.q_len, &s.kv_len, &s.position, &s.kv_begin, &s.kv_batch};
-  int64_t **large[] = {&s.q_index, &s.n, &s.kv_index};
+/* Tensors of zeros, workspaces of just the size asked for. */
+static void make_args(step *s, bool paged) {
+  const size_t rows = ROWS * HEADS * DIM * sizeof(float),
+               cache = (size_t)(paged ? PAGES * PAGE : REQUESTS * KEYS) * DIM * sizeof(float);
+  size_t scratch_bytes;
+  test_ok(spindle_plan_workspace(s->plan, &s->state_bytes, &scratch_bytes));
+  s->state = test_memory(s->state_bytes);
+  s->args = (spindle_attention_args){.struct_size = sizeof s->args,
+                                     .q_rows = ROWS,
+                                     .q = {.data = test_memory(rows)},
+                                     .o = {.data = test_memory(rows)},
+                                     .k = {.data = test_memory(cache)},
+                                     .v = {.data = test_memory(cache)},
+                                     .scratch = test_memory(scratch_bytes),
+                                     .scratch_bytes = scratch_bytes};
+  memset(s->args.q.data, 0, rows);
+  memset(s->args.k.data, 0, cache);
+  memset(s->args.v.data, 0, cache);
+}
+
+static void make_arrays(step *s) {
+  int32_t **small[] = {&s->q_begin, &s->q_len, &s->kv_len, &s->position, &s->kv_begin, &s->kv_batch};
+  int64_t **large[] = {&s->q_index, &s->n, &s->kv_index};
   for (int a = 0; a < 6; a++) *small[a] = test_memory(REQUESTS * sizeof(int32_t));
   for (int a = 0; a < 3; a++) *large[a] = test_memory(REQUESTS * sizeof(int64_t));
-  s.pages = test_memory(REQUESTS * STRIDE * sizeof *s.pages);
-  s.page_index = test_memory(REQUESTS * STRIDE * sizeof *s.page_index);
-  s.page_span = test_memory(REQUESTS * STRIDE * sizeof *s.page_span);
-  fill_good(&s);
+  s->pages = test_memory(REQUESTS * STRIDE * sizeof *s->pages);
+  s->page_index = test_memory(REQUESTS * STRIDE * sizeof *s->page_index);
+  s->page_span = test_memory(REQUESTS * STRIDE * sizeof *s->page_span);
+  fill_good(s);
+}
 
+static step make_step(int32_t backend, bool paged) {
+  step s;
+  memset(&s, 0, sizeof s);
+  make_plan(&s, backend, paged);
+  make_args(&s, paged);
+  make_arrays(&s);
   s.batch = (spindle_batch){.struct_size = sizeof s.batch,
                             .max_requests = REQUESTS,
                             .page_size = paged ? PAGE : 0,
+                            .num_pages = paged ? PAGES : REQUESTS,
                             .q_begin = s.q_begin,
                             .q_len = s.q_len,
                             .kv_len = s.kv_len,
                             .q_index = s.q_index,
                             .n = s.n,
                             .position = s.position};
-  s.batch.num_pages = paged ? PAGES : REQUESTS;
   if (paged) {
     s.batch.pages = s.pages;
     s.batch.table_stride = STRIDE;
@@ -101,21 +117,13 @@ static step make_step(int32_t backend, bool paged) {
     s.batch.kv_begin = s.kv_begin;
     s.batch.kv_batch = s.kv_batch;
   }
-  s.args = (spindle_attention_args){.struct_size = sizeof s.args,
-                                    .q_rows = ROWS,
-                                    .q = {.data = s.memory[1]},
-                                    .o = {.data = s.memory[3]},
-                                    .k = {.data = s.memory[2]},
-                                    .v = {.data = v},
-                                    .scratch = s.memory[0],
-                                    .scratch_bytes = scratch_bytes};
   return s;
 }
 
 static void free_step(step *s) {
-  void *all[] = {s->state,   s->memory[0], s->memory[1], s->memory[2], s->memory[3],  s->args.v.data,
-                 s->q_begin, s->q_len,     s->kv_len,    s->position,  s->kv_begin,   s->kv_batch,
-                 s->pages,   s->q_index,   s->n,         s->kv_index,  s->page_index, s->page_span};
+  void *all[] = {s->state,   s->args.scratch, s->args.q.data, s->args.o.data, s->args.k.data, s->args.v.data,
+                 s->q_begin, s->q_len,        s->kv_len,      s->position,    s->kv_begin,    s->kv_batch,
+                 s->pages,   s->q_index,      s->n,           s->kv_index,    s->page_index,  s->page_span};
   for (size_t a = 0; a < sizeof all / sizeof *all; a++) free(all[a]);
   spindle_plan_destroy(s->plan);
   spindle_positions_destroy(s->positions);
