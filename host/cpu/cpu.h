@@ -1,13 +1,16 @@
 /* The CPU backend, inside: what prepare leaves in the plan state, what a thread has in scratch, and who does what.
  *
- *     plan.c       sizes of both workspaces
- *     prepare.c    requests, rules at their n, work list
- *     attention.c  items over threads; merging of splits
- *     item.c       one item: segments -> key tiles -> kernels
- *     keys.c       key tiles: where their rows lie, who sees them, their bias
- *     query.c      units (heads of one KV head) of an item; packing of query rows for a segment
- *     finish.c     rows of O and LSE from sums; merging of partial sums
- *     isa/         inner loops, compiled for each instruction set; kernels.h is their table
+ *     backend.c        the table
+ *     plan.c           sizes of both workspaces
+ *     prepare.c        requests, rules at their n, work list
+ *     attention.c      items over threads; merging of splits
+ *     item.c           one item: segments -> key tiles -> kernels
+ *     keys.c           key tiles: where their rows lie, who sees them, their bias
+ *     query.c          units (heads of one KV head) of an item; packing of query rows for a segment
+ *     finish.c         rows of O and LSE from sums; merging of partial sums
+ *     append_rotate.c  append and rotate
+ *     combine.c        combine
+ *     isa/             inner loops, compiled for each instruction set; kernels.h is their table, dispatch.c chooses
  */
 #ifndef SPINDLE_HOST_CPU_CPU_H
 #define SPINDLE_HOST_CPU_CPU_H

@@ -131,7 +131,7 @@ typedef struct spindle_context_info {
   int32_t device;
   int32_t num_threads;
   int32_t arch;   /* cuda: 80, 90, ...; else 0 */
-  char name[128]; /* "cpu (AVX-512)", the device's name, "reference" */
+  char name[128]; /* "cpu (avx512)", the device's name, "reference (float64)" */
 } spindle_context_info;
 SPINDLE_API spindle_status spindle_context_get_info(const spindle_context *context, spindle_context_info *info);
 
