@@ -21,7 +21,7 @@ struct CacheBoxes {
 struct Tensor {
   const void *data;
   int64_t channels, rows, heads, pages;
-  int64_t row, head, page; /* strides in elements; 0 where there is but one */
+  int64_t row, head, page; /* strides in elements */
 };
 
 /* What boxes are for: their channels, and how they land. */
@@ -33,14 +33,17 @@ struct BoxShape {
 /* Fails where no boxes can be cut from a tensor, for its strides. */
 template <class E>
 cudaError_t encode_boxes(CUtensorMap *map, const Tensor &t, int rows, const BoxShape &box) {
-  const auto stride = [](int64_t elements) { return (uint64_t)(elements ? elements * (int64_t)sizeof(E) : 16); };
-  return prim::encode_tensor_map<E, 4>(
-      map, (const E *)t.data, {(uint64_t)t.channels, (uint64_t)t.rows, (uint64_t)t.heads, (uint64_t)t.pages},
-      {stride(t.row), stride(t.head), stride(t.page)}, {(uint32_t)box.channels, (uint32_t)rows, 1, 1}, box.swizzle);
+  const auto stride = [](int64_t elements, int64_t extent) { /* of one there may be any, which the encoder would still check */
+                                                             return (uint64_t)(extent > 1 ? elements * (int64_t)sizeof(E) : 16);
+  };
+  return prim::encode_tensor_map<E, 4>(map, (const E *)t.data,
+                                       {(uint64_t)t.channels, (uint64_t)t.rows, (uint64_t)t.heads, (uint64_t)t.pages},
+                                       {stride(t.row, t.rows), stride(t.head, t.heads), stride(t.page, t.pages)},
+                                       {(uint32_t)box.channels, (uint32_t)rows, 1, 1}, box.swizzle);
 }
 
 inline Tensor cache_of(const spindle__attention_params &p, const spindle_cache &t, int32_t channels) {
-  const int64_t rows = p.batch.page_size ? p.batch.page_size : INT32_MAX; /* dense: as many as lengths say */
+  const int64_t rows = p.batch.page_size ? p.batch.page_size : p.batch.dense_rows;
   const int64_t pages = t.page ? p.batch.num_pages : 1;
   return {t.data, channels, rows, p.shape.num_kv_heads, pages, t.row, t.head, t.page};
 }

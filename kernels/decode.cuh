@@ -241,8 +241,9 @@ struct Decode {
     if (boxed) {
       prim::mbarrier_wait(prim::shared_address(&warp().landed[operand]), turns >> operand & 1);
       turns ^= 1u << operand;
+    } else {
+      publish();
     }
-    publish();
   }
 
   /* K to T, V to Value. */
@@ -280,7 +281,7 @@ struct Decode {
       multiply_keys(s); /* its last mma.sync is after all lanes' reads of K */
       if (more) {
         find_tile(source, x + warps, next);
-        publish();
+        prim::sync_warp();
         copy_k(source, next);
       } else {
         prim::cp_async_commit();
