@@ -7,8 +7,8 @@
 #include "dtypes.h"
 #include "methods.h"
 
-enum { PAGE = 4, PAGES = 3, KEYS = PAGE * PAGES, HEADS = 2, DIM = 64, ROW = HEADS * DIM, MOST_ROWS = 20, ELEMENT = 2 };
-#define FAR (((int64_t)1 << 31) + 64)
+enum { MOST_PAGE = 64, PAGES = 3, HEADS = 2, DIM = 64, ROW = HEADS * DIM, MOST_ROWS = 20, ELEMENT = 2 };
+#define FAR (((int64_t)1 << 31) + 2048)
 
 /* Strides in elements: of K and V; of Q and O; of LSE. */
 typedef struct placement {
@@ -39,32 +39,35 @@ static void *upload(spindle_context *context, const void *from, size_t bytes) {
   return memory;
 }
 
+static int32_t keys_of(const test_far *f) { return PAGES * f->page_size; }
+
 /* Of key j: pages are in backward order. */
-static int64_t slot_of(int64_t j) { return (PAGES - 1 - j / PAGE) * PAGE + j % PAGE; }
+static int64_t slot_of(const test_far *f, int64_t j) { return (PAGES - 1 - j / f->page_size) * f->page_size + j % f->page_size; }
 
 /* The emulated device's memory is the host's. */
 static void fill(char *q, char *k, char *v, const test_far *f, const placement *p) {
   for (int64_t i = 0; i < f->rows; i++)
     for (int h = 0; h < HEADS; h++) put(q + (i * p->q_row + h * DIM) * ELEMENT, 0, i, h);
-  for (int64_t j = 0; j < KEYS && !f->appended; j++)
+  for (int64_t j = 0; j < keys_of(f) && !f->appended; j++)
     for (int h = 0; h < HEADS; h++) {
-      int64_t at = slot_of(j) / PAGE * p->page + slot_of(j) % PAGE * p->row + h * p->head;
+      int64_t at = slot_of(f, j) / f->page_size * p->page + slot_of(f, j) % f->page_size * p->row + h * p->head;
       put(k + at * ELEMENT, 1, j, h);
       put(v + at * ELEMENT, 2, j, h);
     }
 }
 
-static void append(spindle_context *context, const spindle_shape *shape, const spindle_attention_args *to) {
-  char rows[2][KEYS][HEADS][DIM * ELEMENT];
-  int64_t slot[KEYS];
-  for (int64_t j = 0; j < KEYS; j++) {
-    slot[j] = slot_of(j);
+static void append(spindle_context *context, const spindle_shape *shape, const spindle_attention_args *to, const test_far *f) {
+  static char rows[2][PAGES * MOST_PAGE][HEADS][DIM * ELEMENT];
+  int64_t slot[PAGES * MOST_PAGE];
+  for (int64_t j = 0; j < keys_of(f); j++) {
+    slot[j] = slot_of(f, j);
     for (int x = 0; x < 2; x++)
       for (int h = 0; h < HEADS; h++) put(rows[x][j][h], 1 + x, j, h);
   }
   void *memory[] = {upload(context, rows[0], sizeof rows[0]), upload(context, rows[1], sizeof rows[1]),
                     upload(context, slot, sizeof slot)};
-  spindle_append_args a = {.struct_size = sizeof a, .rows = KEYS, .page_size = PAGE, .num_pages = PAGES, .k = to->k, .v = to->v};
+  spindle_append_args a = {
+      .struct_size = sizeof a, .rows = keys_of(f), .page_size = f->page_size, .num_pages = PAGES, .k = to->k, .v = to->v};
   a.k_new.data = memory[0];
   a.v_new.data = memory[1];
   a.slot = memory[2];
@@ -77,7 +80,7 @@ static void append(spindle_context *context, const spindle_shape *shape, const s
 static void run_prepared(spindle_context *context, const spindle_shape *shape, const spindle_plan *plan,
                          spindle_attention_args *args, const test_far *f, const placement *p, result *out) {
   int64_t q_count = (f->rows - 1) * p->q_row + ROW, lse_count = (f->rows - 1) * p->lse_row + HEADS,
-          kv_count = (PAGES - 1) * p->page + (PAGE - 1) * p->row + (HEADS - 1) * p->head + DIM;
+          kv_count = (PAGES - 1) * p->page + (f->page_size - 1) * p->row + (HEADS - 1) * p->head + DIM;
   char *q = allocate(context, q_count), *k = allocate(context, kv_count), *v = allocate(context, kv_count),
        *o = allocate(context, q_count);
   float *lse = allocate(context, 2 * lse_count);
@@ -88,7 +91,7 @@ static void run_prepared(spindle_context *context, const spindle_shape *shape, c
   args->v = (spindle_cache){v, p->page, p->row, p->head, NULL, 0};
   args->lse = (spindle_lse){lse, 0, p->lse_row, 1};
   fill(q, k, v, f, p);
-  if (f->appended) append(context, shape, args);
+  if (f->appended) append(context, shape, args, f);
   test_ok(spindle_attention(plan, args, NULL));
   test_ok(spindle_stream_sync(context, NULL));
   for (int64_t i = 0; i < f->rows; i++) {
@@ -105,11 +108,11 @@ static void run(const test_far *f, const placement *p, result *out) {
   spindle_plan_options bounds = {.struct_size = sizeof bounds,
                                  .max_requests = 1,
                                  .max_q_rows = f->rows,
-                                 .page_size = PAGE,
-                                 .max_kv_len = KEYS,
+                                 .page_size = f->page_size,
+                                 .max_kv_len = keys_of(f),
                                  .schedule = f->schedule,
                                  .split_keys = f->split_keys};
-  const int32_t numbers[] = {0, f->rows, KEYS, 2, 1, 0};
+  const int32_t numbers[] = {0, f->rows, keys_of(f), 2, 1, 0};
   spindle_position position = test_rule(SPINDLE_ROPE_DEFAULT, DIM);
   spindle_context *context;
   spindle_positions *table;
@@ -126,7 +129,7 @@ static void run(const test_far *f, const placement *p, result *out) {
   int32_t *lengths = upload(context, numbers, sizeof numbers);
   spindle_batch batch = {.struct_size = sizeof batch,
                          .max_requests = 1,
-                         .page_size = PAGE,
+                         .page_size = f->page_size,
                          .num_pages = PAGES,
                          .q_begin = lengths,
                          .q_len = lengths + 1,
@@ -145,18 +148,19 @@ static void run(const test_far *f, const placement *p, result *out) {
 }
 
 void test_far_check(const test_far *f) {
-  static const placement packed = {PAGE * ROW, ROW, DIM, ROW, HEADS};
-  static const placement far[] = {{FAR, ROW, DIM, ROW, HEADS},
-                                  {ROW, FAR / 2, DIM, ROW, HEADS},
-                                  {PAGE * DIM, DIM, FAR, ROW, HEADS}, /* [Hkv][pages][rows] */
-                                  {PAGE * ROW, ROW, DIM, FAR / 8, FAR / 8}};
+  const int64_t page = f->page_size;
+  const placement packed = {page * ROW, ROW, DIM, ROW, HEADS};
+  const placement far[] = {{FAR, ROW, DIM, ROW, HEADS},
+                           {ROW, 2 * FAR / page, DIM, ROW, HEADS},
+                           {page * DIM, DIM, FAR, ROW, HEADS}, /* [Hkv][pages][rows] */
+                           {page * ROW, ROW, DIM, FAR / 8, FAR / 8}};
   static result want, got;
   test_far filled = *f;
   filled.appended = false;
   run(&filled, &packed, &want);
   for (size_t x = 0; x < sizeof far / sizeof *far; x++) {
     run(f, &far[x], &got);
-    cr_assert(!memcmp(&got, &want, sizeof got), "strides %zu, %d rows, schedule %d, split_keys %d, appended %d", x, f->rows,
-              f->schedule, f->split_keys, f->appended);
+    cr_assert(!memcmp(&got, &want, sizeof got), "strides %zu, %d rows, pages of %d, schedule %d, split_keys %d, appended %d", x,
+              f->rows, f->page_size, f->schedule, f->split_keys, f->appended);
   }
 }

@@ -6,7 +6,8 @@
 #include <stdint.h>
 
 typedef struct test_far {
-  int32_t rows; /* 10 to 20 of one head each: up to 16 are decode's */
+  int32_t rows;      /* 10 to 20 of one head each: up to 16 are decode's */
+  int32_t page_size; /* 4 or 64: three pages of keys */
   int32_t schedule, split_keys;
   bool appended; /* K and V are written by spindle_append */
 } test_far;
