@@ -7,7 +7,8 @@
 //   barrier     sync_block, bar_sync, bar_arrive       runtime, stream, driver   CUDA's calls
 //   copy        cp.async                               hooks     plain loads and stores of the check build
 //   mbarrier    mbarriers and their waiters            bulk      TMA: bulk copies
-//   wgmma       products of a warpgroup                registers setmaxnreg
+//   wgmma       products of a warpgroup                multiply  the sums of mma and wgmma
+//   registers   setmaxnreg                             shared    where a thread is, and its accesses to shared memory
 //
 // One OS thread runs one block at a time; the threads of a block are contexts that switch only inside primitives. So nothing here
 // is shared between OS threads but what says so.
