@@ -29,9 +29,9 @@
  * - K_STAGES - 1 is done. What threads write to shared memory and wgmma reads has their fence_proxy_async before they arrive.
  * Named barriers: 1 + w the threads of warpgroup w; 4 and 5 the consumers' turns at the tensor cores.
  *
- * Registers: Tile::PRODUCER and CONSUMER a thread; no serialised wgmma and no spills in the loops
- * over tiles of the consumers (sm90_tile.cuh, tests/budgets). D = 128: O 64, S 64, P 32, Q
- * 32. Numerics: as prefill_sm80.cuh. */
+ * Registers: Tile::PRODUCER and CONSUMER a thread (sm90_tile.cuh); D = 128: O 64, S 64, P 32, Q 32. No spills and no serialised
+ * wgmma (tests/budgets): the second needs a loop over tiles that is followed by little control flow, so a consumer's steps are
+ * not an else-if chain. Numerics: as prefill_sm80.cuh. */
 #ifndef SPINDLE_KERNELS_PREFILL_SM90_CUH
 #define SPINDLE_KERNELS_PREFILL_SM90_CUH
 
@@ -54,6 +54,9 @@ __global__ void __launch_bounds__(Sm90Tile<D, S>::THREADS, 1) prefill_sm90(const
     before.step = Step::STORE;
     before.number = ~0u;
     before.turn = before.queries = 0;
+    smem.k_map = &params.k;
+    smem.v_map = &params.v;
+    smem.rotated_map = &params.rotated;
     prim::fence_mbarrier_init();
   }
   prim::sync_block();

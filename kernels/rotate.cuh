@@ -198,10 +198,12 @@ SPINDLE__DEVICE void rotate_rows(uint32_t tile, int rows, const Rotary &rotary, 
   const int groups = (rotary.pairs + W - 1) / W, runs = (rows + Run - 1) / Run;
   SPINDLE__NO_UNROLL
   for (int unit = thread; unit < groups * runs; unit += threads) {
-    const int group = unit % groups, first = unit / groups * Run, end = min(first + Run, rows);
+    const int group = unit % groups;
     Turns<W> turn = turn_of<W, true>(rotation, rotary, group);
-    SPINDLE__NO_UNROLL /* accumulators are in registers meanwhile */
-        for (int row = first; row < end; ++row) {
+    int row = unit / groups * Run;
+    /* Accumulators are in registers meanwhile, so it is not unrolled, and nothing says where it ends. */
+    SPINDLE__NO_UNROLL
+    for (bool more = true; more; more = ++row % Run != 0) {
       float x[W], y[W];
       const SharedRow<T, Layout> at = {tile, row};
       turn_to<true>(turn, positions[row], rotation, rotary, group); /* first: it takes the registers that x and y do */
@@ -218,9 +220,9 @@ SPINDLE__DEVICE void rotate_rows(uint32_t tile, int rows, const Rotary &rotary, 
   }
 }
 
-/* Rows [0, rows) of a tile in shared memory; positions and distances (of decay) are in shared memory too. 8-byte accesses
- * of 16 lanes cover a row's 128 bytes, free of bank conflicts. The caller puts a sync_block (or sync_warp, if the threads are a
- * warp's) before and after. */
+/* Rows [0, rows) of a tile in shared memory, and the others of the last run; positions and distances (of decay) are in shared
+ * memory too. 8-byte accesses of 16 lanes cover a row's 128 bytes, free of bank conflicts. The caller puts a sync_block (or
+ * sync_warp, if the threads are a warp's) before and after. */
 template <class T, class Layout, int Run>
 SPINDLE__DEVICE void rotate_tile(uint32_t tile, int rows, const Rotary &rotary, const Rotation &rotation,
                                  const int64_t *positions, const float *distances, int thread = prim::thread_index(),

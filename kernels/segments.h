@@ -14,6 +14,8 @@
 #ifndef SPINDLE_KERNELS_SEGMENTS_H
 #define SPINDLE_KERNELS_SEGMENTS_H
 
+#include <string.h>
+
 #include "params.h"
 
 #define SPINDLE__FAR          ((int64_t)1 << 60) /* beyond every index and distance */
@@ -212,14 +214,22 @@ SPINDLE__SHARED int spindle__region_cut(spindle__region *b, const spindle__regio
   return b->j0 < b->j1 && b->rows.i0 < b->rows.i1 && b->rows.dmin <= b->rows.dmax;
 }
 
+/* A loop: a copy of structs has all of it in registers, which Hopper's producer has not. */
+SPINDLE__SHARED void spindle__copy_region(spindle__region *to, const spindle__region *from) {
+#ifdef __CUDA_ARCH__
+#pragma unroll 1
+#endif
+  for (size_t at = 0; at < sizeof(*to); at += sizeof(int64_t)) memcpy((char *)to + at, (const char *)from + at, sizeof(int64_t));
+}
+
 /* room->boxes := every non-empty intersection of a box with a region of room->list. */
 SPINDLE__SHARED_CALLED int32_t spindle__intersect(spindle__segment_room *room, int32_t count, int32_t length) {
   int32_t kept = 0;
-  for (int32_t b = 0; b < count; b++) room->old[b] = room->boxes[b];
+  for (int32_t b = 0; b < count; b++) spindle__copy_region(&room->old[b], &room->boxes[b]);
   for (int32_t b = 0; b < count; b++)
     for (int32_t a = 0; a < length; a++) {
-      spindle__region cut = room->old[b];
-      if (spindle__region_cut(&cut, &room->list[a])) room->boxes[kept++] = cut;
+      spindle__copy_region(&room->boxes[kept], &room->old[b]);
+      kept += spindle__region_cut(&room->boxes[kept], &room->list[a]);
     }
   return kept;
 }

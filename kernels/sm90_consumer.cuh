@@ -181,13 +181,14 @@ struct Sm90Consumer {
 
   template <class Row>
   SPINDLE__DEVICE void store_row(const Row &row, int h, int channels, float factor) const {
+    const int first = 2 * (prim::lane() % 4);
+    const Row mine = row.at(first);
     SPINDLE__UNROLL
     for (int j = 0; j < D / 8; ++j) {
-      const int channel = 8 * j + 2 * (prim::lane() % 4);
-      if (channel + 1 < channels)
-        row.put2(channel, o[j][2 * h] * factor, o[j][2 * h + 1] * factor);
-      else if (channel < channels)
-        row.put(channel, o[j][2 * h] * factor);
+      if (8 * j + first + 1 < channels)
+        mine.put2(8 * j, o[j][2 * h] * factor, o[j][2 * h + 1] * factor);
+      else if (8 * j + first < channels)
+        mine.put(8 * j, o[j][2 * h] * factor);
     }
   }
 
@@ -214,38 +215,41 @@ struct Sm90Consumer {
     }
   }
 
-  /* Splits in turn: the sums of those before are kept in scratch, by the threads that have them here. */
-  SPINDLE__DEVICE GlobalRow<float> kept_row(int h) const {
-    return GlobalRow<float>::of(p.whole, ((int64_t)prim::block_x() * Tile::ROWS + row_of(h)) * (p.o_stride + 8));
+  /* ---- Splits in turn: the sums of those before are kept in scratch, by the threads that have them here ---- */
+
+  /* Pairs of sums of row half h, and (maximum, sum) after them; those of neighbours side by side. */
+  static constexpr int PAIRS = D / 8, APART = 128 * Tile::CONSUMERS;
+  static_assert(2 * (PAIRS + 1) * APART * 2 == Tile::ROWS * (D + 8), "what scratch has for a block");
+  SPINDLE__DEVICE float2 *kept(int h) const {
+    float *of_block = p.whole + (int64_t)prim::block_x() * Tile::ROWS * (p.o_stride + 8);
+    return (float2 *)of_block + h * (PAIRS + 1) * APART + prim::thread_index() - 128;
   }
 
   SPINDLE__DEVICE void keep() const {
     SPINDLE__UNROLL
     for (int h = 0; h < 2; ++h) {
-      const GlobalRow<float> to = kept_row(h);
-      const float whole = row_sum(h);
-      store_row(to, h, D, 1.0f);
-      if (prim::lane() % 4 == 0) to.put2(p.o_stride, maximum[h], whole);
+      float2 *const to = kept(h);
+      SPINDLE__UNROLL
+      for (int j = 0; j < PAIRS; ++j) prim::st_global(to + j * APART, make_float2(o[j][2 * h], o[j][2 * h + 1]));
+      prim::st_global(to + PAIRS * APART, make_float2(maximum[h], row_sum(h)));
     }
-    prim::sync_warp();
   }
 
   SPINDLE__DEVICE void add_splits_before() {
     SPINDLE__UNROLL
     for (int h = 0; h < 2; ++h) {
-      const GlobalRow<float> from = kept_row(h);
-      float2 all = from.get2(p.o_stride);
+      const float2 *const from = kept(h);
+      float2 all = prim::ld_global(from + PAIRS * APART);
       const MergeWeights w = merge(all.x, all.y, maximum[h], row_sum(h));
       maximum[h] = all.x;
       sum[h] = prim::lane() % 4 == 0 ? all.y : 0.0f;
       SPINDLE__UNROLL
-      for (int j = 0; j < D / 8; ++j) {
-        const float2 kept = from.get2(8 * j + 2 * (prim::lane() % 4));
-        o[j][2 * h] = merged(w, kept.x, o[j][2 * h]);
-        o[j][2 * h + 1] = merged(w, kept.y, o[j][2 * h + 1]);
+      for (int j = 0; j < PAIRS; ++j) {
+        const float2 pair = prim::ld_global(from + j * APART);
+        o[j][2 * h] = merged(w, pair.x, o[j][2 * h]);
+        o[j][2 * h + 1] = merged(w, pair.y, o[j][2 * h + 1]);
       }
     }
-    prim::sync_warp();
   }
 
   SPINDLE__DEVICE void run() {
@@ -254,13 +258,13 @@ struct Sm90Consumer {
     for (uint32_t n = 0;; ++n) {
       const Rows &work = smem.work[n % 2];
       prim::mbarrier_wait(address(smem.full_work[n % 2]), parity<2>(n));
-      const Step step = work.step;
-      if (step == Step::STOP) break;
-      if (step == Step::WALK) walk_segment(work);
-      if (step == Step::ADD) add_splits_before();
-      if (step == Step::KEEP) keep();
-      if (step == Step::STORE) store(work);
-      if (step == Step::KEEP || step == Step::STORE) clear();
+      if (work.step == Step::STOP) break;
+      if (work.step == Step::WALK) walk_segment(work);
+      if (work.step == Step::ADD) add_splits_before();
+      if (work.step == Step::KEEP) keep();
+      if (work.step == Step::STORE) store(work);
+      if (work.step == Step::KEEP || work.step == Step::STORE) clear();
+      n = work.number; /* in no register meanwhile */
       arrive(smem.empty_work[n % 2]);
     }
     if (team.number() == 1) take_turn(true); /* no barrier is left half full */

@@ -80,13 +80,13 @@ struct Sm90Producer {
     }
     uint64_t &barrier = work.source.rotate ? smem.landed_k[stage] : smem.full_k[stage];
     if (prim::warp() == 0)
-      load_boxes(tile, work.source.copy >= 0 ? params.rotated : params.k, work, x, work.source.copy, barrier);
+      load_boxes(tile, *(work.source.copy >= 0 ? smem.rotated_map : smem.k_map), work, x, work.source.copy, barrier);
     else if (!work.source.rotate)
       arrive(barrier);
   }
 
-  /* K is given to the consumers, unless its own bytes do that. */
-  SPINDLE__DEVICE void finish_keys(const Job &work, int x) const {
+  /* Waits for K of tile x. false: its own bytes give it to the consumers. */
+  SPINDLE__DEVICE bool land_keys(const Job &work, int x) const {
     const uint32_t n = work.turn + x, stage = n % K_STAGES;
     const KeyTile<KEYS> &keys = smem.keys[n % (K_STAGES + 1)];
     if (!boxed(work, keys)) {
@@ -95,14 +95,18 @@ struct Sm90Producer {
     } else if (work.source.rotate) {
       prim::mbarrier_wait(address(smem.landed_k[stage]), parity<K_STAGES>(n));
     } else {
-      return;
+      return false;
     }
-    if (work.source.rotate)
-      rotate_tile<T, typename Tile::K, Tile::RUN>(prim::shared_address(smem.k[stage]), KEYS, rotary_of(p.shape),
-                                                  key_rotation(p, work), keys.position, keys.distance, team.thread(),
-                                                  team.threads());
-    prim::fence_proxy_async();
-    arrive(smem.full_k[stage]);
+    return true;
+  }
+
+  SPINDLE__DEVICE void rotate_keys(const Job &work, int x) const {
+    const uint32_t n = work.turn + x;
+    const KeyTile<KEYS> &keys = smem.keys[n % (K_STAGES + 1)];
+    Rotation rotation = key_rotation(p, work);
+    rotation.decays = work.decays; /* no double that is compared at every row */
+    rotate_tile<T, typename Tile::K, Tile::RUN>(prim::shared_address(smem.k[n % K_STAGES]), KEYS, rotary_of(p.shape), rotation,
+                                                keys.position, keys.distance, team.thread(), team.threads());
   }
 
   SPINDLE__DEVICE void load_values(const Job &work, int x) const {
@@ -111,7 +115,7 @@ struct Sm90Producer {
     prim::mbarrier_wait(address(smem.empty_v[stage]), parity<V_STAGES>(n) ^ 1);
     if (params.box_rows && whole(keys)) {
       if (prim::warp() == 1)
-        load_boxes(tile, params.v, work, x, -1, smem.full_v[stage]);
+        load_boxes(tile, *smem.v_map, work, x, -1, smem.full_v[stage]);
       else
         arrive(smem.full_v[stage]);
       return;
@@ -122,20 +126,26 @@ struct Sm90Producer {
     arrive(smem.full_v[stage]);
   }
 
+  SPINDLE__DEVICE int32_t &at() const { return smem.at[team.thread()]; }
+
   /* The segment at work: Q, then K a tile ahead of V. */
   SPINDLE__DEVICE void bring_segment(const Job &work) const {
     prim::mbarrier_wait(address(smem.empty_q), parity<1>(work.queries) ^ 1);
     copy_queries<typename Tile::Q>(p, work, prim::shared_address(smem.q), team);
     SPINDLE__NO_UNROLL
-    for (int x = 0; x <= work.tiles; ++x) {
-      if (x < work.tiles) begin_keys(work, x);
-      if (x == 0) {
+    for (at() = 0; at() <= work.tiles; ++at()) {
+      if (at() < work.tiles) begin_keys(work, at());
+      if (at() == 0) {
         prim::cp_async_wait_all();
         arrive(smem.full_q);
-      } else {
-        finish_keys(work, x - 1);
-        load_values(work, x - 1);
+        continue;
       }
+      if (land_keys(work, at() - 1)) {
+        if (work.source.rotate) rotate_keys(work, at() - 1);
+        prim::fence_proxy_async();
+        arrive(smem.full_k[(work.turn + at() - 1) % K_STAGES]);
+      }
+      load_values(work, at() - 1);
     }
   }
 
@@ -168,10 +178,12 @@ struct Sm90Producer {
         key_source(p.state.requests[work.request], work.segment->k_map, p.shape.key_state == SPINDLE_KEYS_RAW);
     work.source.copy = source.copy; /* by members, too */
     work.source.rotate = source.rotate;
+    work.decays = p.state.requests[work.request].scale_base > 0;
   }
 
   /* The step after `before`. */
   SPINDLE__DEVICE void find_step(Job &work, const Job &before) const {
+    if (team.thread() == 0) work.number = before.number + 1;
     if (before.step == Step::STORE) {
       if (team.thread() == 0) next_item(p, work);
       team.sync();
@@ -183,7 +195,6 @@ struct Sm90Producer {
     team.sync();
     if (team.thread() == 0) {
       const bool walked = before.step == Step::WALK;
-      work.number = before.number + 1;
       work.turn = before.turn + (walked ? before.tiles : 0);
       work.queries = before.queries + walked;
       work.step = next_step(p, work);
@@ -199,7 +210,7 @@ struct Sm90Producer {
       prim::mbarrier_wait(address(smem.empty_work[n % 2]), parity<2>(n) ^ 1);
       find_step(work, smem.work[(n + 1) % 2]);
       const Step step = work.step;
-      arrive(smem.full_work[n % 2]);
+      arrive(smem.full_work[work.number % 2]);
       if (step == Step::STOP) return;
       if (step == Step::WALK) bring_segment(work);
       n = work.number + 1;

@@ -14,8 +14,7 @@ namespace spindle {
  *
  * Registers of a consumer: O D / 2, S and P 96 (D = 256: 48), Q D / 4, and about 24, or 50 with softcap and bias. Where that is
  * more than 224, Q stays in shared memory. The producer has what is left of the 168 a thread that a block of 384 is launched
- * with: where that is 56, some of what it works with between segments is spilled, and at D = 256 some of what consumers do when
- * they store; their loops over tiles are free of spills. */
+ * with; where that is 56, it works with what lies in shared memory. Nothing is spilled. */
 template <int D, Scores S>
 struct Sm90Tile {
   static constexpr int ROWS = 128, KEYS = D == 256 ? 64 : 128, K_STAGES = D == 256 ? 2 : 3, V_STAGES = 2;
@@ -28,11 +27,12 @@ struct Sm90Tile {
   using K = Panels<D, KEYS>;
 };
 
-/* A step: what lasts while a segment is brought is kept here, for the producer has few registers. */
+/* A step: what lasts while a segment is brought is kept here. */
 template <int Rows>
 struct Sm90Work : Work<Rows> {
   KeySource source;
   int tiles;
+  bool decays;                    /* xPos */
   uint32_t number, turn, queries; /* of the step; of the tiles and segments before it: Work has its own segments */
 };
 
@@ -45,6 +45,9 @@ struct Sm90Smem {
   KeyTile<Tile::KEYS> keys[Tile::K_STAGES + 1];
   Columns columns[Tile::K_STAGES + 1];
   Sm90Work<Tile::ROWS> work[2];
+  /* What threads of the producer would have in registers all the time: */
+  const CUtensorMap *k_map, *v_map, *rotated_map; /* of the parameters */
+  int32_t at[128];                                /* the tile of the segment that a thread is at */
   uint64_t full_work[2], empty_work[2], full_q, empty_q;
   uint64_t landed_k[Tile::K_STAGES], full_k[Tile::K_STAGES], empty_k[Tile::K_STAGES];
   uint64_t full_v[Tile::V_STAGES], empty_v[Tile::V_STAGES];
@@ -52,8 +55,8 @@ struct Sm90Smem {
 
 /* Its number is not kept: it would be in a register of the loop's. */
 struct Warpgroup {
-  SPINDLE__DEVICE static int number() { return prim::warp() / 4; }
-  SPINDLE__DEVICE static int thread() { return prim::thread_index() % 128; }
+  SPINDLE__DEVICE static int number() { return (int)((uint32_t)prim::warp() / 4); }
+  SPINDLE__DEVICE static int thread() { return (int)((uint32_t)prim::thread_index() % 128); }
   SPINDLE__DEVICE static int threads() { return 128; }
   SPINDLE__DEVICE static void sync() { prim::bar_sync(1 + number(), 128); }
 };
