@@ -50,6 +50,12 @@ long 400 host bench | offend "at most 400"
 long 500 kernels | offend "at most 500"
 find include host kernels bench tests examples -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' | sort |
   xargs awk 'length($0) > 130 || /\t/ { print FILENAME ":" FNR }' | offend "a line has at most 130 columns and no tab"
+# As clang-format lays them out: from a line that ends in ") {", in a struct indented once, to the brace under its beginning.
+find include host kernels bench tests examples -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' | sort | xargs awk '
+  FNR == 1 { begin = 0 }
+  !begin && /^(  )?[A-Za-z_].*\)( const)? \{$/ && !/^ *(if|for|while|switch) / { begin = FNR; indent = match($0, /[^ ]/); next }
+  begin && /^ *\}/ && match($0, /[^ ]/) == indent { if (FNR - begin >= 60) print FILENAME ":" begin; begin = 0 }' |
+  offend "a function has at most 60 lines"
 
 [ -s "$offences" ] || exit 0
 cat "$offences"
