@@ -1,8 +1,9 @@
 /* Prepare: from a batch in device memory to the work list of the runs that follow it, in one block.
  *
- * Work. The batch's entries are read and clamped, unused ones dropped and the rest packed to the front in their order; every
- * request's rule is evaluated at its n, its query rows are cut into tiles, each tile's segments are made, and it is decided how
- * keys are split and which are rotated in advance. What comes out is a function of the batch, the slots and the parameters alone.
+ * Work. The batch's entries are read and clamped, unused ones dropped and the rest sorted, those of more keys first: blocks take
+ * items in the order of the requests, and a long one at the end would be waited for. Every request's rule is evaluated at its n,
+ * its query rows are cut into tiles, each tile's segments are made, and it is decided how keys are split and which are rotated in
+ * advance. What comes out is a function of the batch, the slots and the parameters alone.
  *
  * Parallelism. Requests, (request, pair)s and tiles are spread over the threads. What depends on order (places in arrays, first
  * items, shares of scratch) is a running sum over the requests: threads of the first warp walk the wishes of one round of
@@ -34,8 +35,7 @@ constexpr int LEAST_SPLIT = 512; /* keys: below, merging costs more than the spl
 
 enum List {
   LIST_ROWS,
-  LIST_REQUESTS, /* these five at a time */
-  LIST_TILES,
+  LIST_TILES, /* these four at a time */
   LIST_SEGMENTS,
   LIST_WHOLE_ITEMS, /* as if no keys were split; of prefill and of decode */
   LIST_WHOLE_ITEMS_END = LIST_WHOLE_ITEMS + SPINDLE__NUM_LISTS - 1,
@@ -48,16 +48,21 @@ enum List {
   LIST_ROTATE_BLOCKS,
   NUM_LISTS
 };
-constexpr int MOST_LISTS = 5; /* at a time */
+constexpr int MOST_LISTS = 4; /* at a time */
+
+/* Classes of requests by their keys, in steps of 3/2 and 4/3, so of half powers of two: from 256 keys on; 0 is the longest. */
+constexpr int LENGTHS = 32;
 
 struct PrepareShared {
   int64_t line[MOST_LISTS][PREPARE_THREADS + 1]; /* one more: the walking threads meet different banks */
   int64_t taken[NUM_LISTS], limit[NUM_LISTS];
+  int32_t of_length[LENGTHS], num_requests;
 };
-static_assert(sizeof(PrepareShared) == 10488, "10.2 KiB");
+static_assert(sizeof(PrepareShared) == 8552, "8.4 KiB");
 
 SPINDLE__DEVICE void begin_lists(const spindle__prepare_params &p, PrepareShared &shared) {
   const int list = prim::thread_index();
+  if (list < LENGTHS) shared.of_length[list] = 0;
   if (list >= NUM_LISTS) return;
   shared.taken[list] = 0;
   shared.limit[list] = list == LIST_PARTIALS ? p.max_partials : list == LIST_ROTATED ? p.max_rotated_rows : INT64_MAX;
@@ -96,18 +101,47 @@ SPINDLE__DEVICE void in_turn(PrepareShared &shared, int first, int count, const 
 
 /* ---- Requests ---- */
 
+SPINDLE__DEVICE int length_class(int64_t keys) {
+  int length = LENGTHS - 1;
+  for (int64_t least = 256; length > 0 && keys >= least; --length) least = length % 2 ? least / 2 * 3 : least / 3 * 4;
+  return length;
+}
+
+/* Each of the first `count` threads takes the next place of its class; -1: of none. A thread a class walks them in their order.
+ */
+SPINDLE__DEVICE int in_class(PrepareShared &shared, int count, int length) {
+  const int thread = prim::thread_index();
+  int64_t *line = shared.line[0], *place = shared.line[1];
+  line[thread] = length;
+  prim::sync_block();
+  if (thread < LENGTHS) {
+    int32_t taken = shared.of_length[thread];
+    SPINDLE__NO_UNROLL
+    for (int x = 0; x < count; ++x)
+      if (line[x] == thread) place[x] = taken++;
+    shared.of_length[thread] = taken;
+  }
+  prim::sync_block();
+  return length < 0 ? -1 : (int)place[thread];
+}
+
 SPINDLE__DEVICE int32_t segments_per_tile(const spindle_position &position) {
   return spindle__segment_bound(&position) * (position.s2_group ? 2 : 1);
 }
 
 SPINDLE__DEVICE void write_request(const spindle__prepare_params &p, int32_t number, const spindle__request &request,
-                                   const spindle__work &work, int64_t first_segment, spindle__prepared &r) {
+                                   spindle__prepared &r) {
   const spindle__slot &slot = p.slots[request.slot];
+  const bool few = (int64_t)request.q_len * p.schedule.group <= SPINDLE__DECODE_ROWS && p.blocks[SPINDLE__LIST_DECODE] > 0;
+  spindle__work work = {};
+  work.num_splits = 1;
+  work.num_tiles = spindle__count_tiles(&p.schedule, &slot.position, request.q_index, request.q_len);
+  spindle__cut_heads(&p.schedule, &slot.position, request.q_len, &work);
   r.number = number;
   r.request = request;
   r.work = work;
+  r.list = few ? SPINDLE__LIST_DECODE : SPINDLE__LIST_PREFILL;
   r.position = slot.position;
-  r.first_segment = first_segment;
   r.num_slots = spindle__num_slots(&p.batch, &request);
   if (slot.length_dependent) {
     r.rotates = 1; /* some pair turns, and if none did, turning them would change nothing */
@@ -121,35 +155,54 @@ SPINDLE__DEVICE void write_request(const spindle__prepare_params &p, int32_t num
   }
 }
 
-/* Rows beyond max_q_rows in total are not served: from the first request on that has some. */
-SPINDLE__DEVICE void read_requests(const spindle__prepare_params &p, PrepareShared &shared) {
+/* The batch's requests, sorted if their classes' first places are known; else they are counted. Rows beyond max_q_rows in total
+ * are not served: from the first request on that has some. */
+SPINDLE__DEVICE void read_requests(const spindle__prepare_params &p, PrepareShared &shared, bool counted) {
   for (int first = 0; first < p.batch.max_requests; first += PREPARE_THREADS) {
     const int number = first + prim::thread_index(), count = min(PREPARE_THREADS, p.batch.max_requests - first);
     spindle__request request;
     request.q_len = 0;
     if (number < p.batch.max_requests) spindle__read_request(&p.batch, &p.bounds, number, &request);
     const int64_t rows[] = {request.q_len};
-    int64_t row[1], want[] = {0, 0, 0, 0, 0}, place[5];
+    int64_t row[1];
     in_turn(shared, LIST_ROWS, count, rows, row);
     const bool used = request.q_len > 0 && row[0] + request.q_len <= p.bounds.max_q_rows;
-    spindle__work work = {};
-    const bool few = (int64_t)request.q_len * p.schedule.group <= SPINDLE__DECODE_ROWS && p.blocks[SPINDLE__LIST_DECODE] > 0;
-    const int32_t list = few ? SPINDLE__LIST_DECODE : SPINDLE__LIST_PREFILL;
-    if (used) {
-      const spindle_position &position = p.slots[request.slot].position;
-      work.num_splits = 1;
-      work.num_tiles = spindle__count_tiles(&p.schedule, &position, request.q_index, request.q_len);
-      spindle__cut_heads(&p.schedule, &position, request.q_len, &work);
-      want[0] = 1;
-      want[1] = work.num_tiles + 1;
-      want[2] = (int64_t)work.num_tiles * segments_per_tile(position);
-      want[3 + list] = spindle__num_items(&p.schedule, &work);
+    const int place = in_class(shared, count, used ? length_class(request.kv_len) : -1);
+    if (counted && used) write_request(p, number, request, p.state.requests[place]);
+  }
+}
+
+SPINDLE__DEVICE void sort_requests(const spindle__prepare_params &p, PrepareShared &shared) {
+  read_requests(p, shared, false);
+  prim::sync_block();
+  if (prim::thread_index() == 0) {
+    int32_t before = 0;
+    for (int32_t &of_length : shared.of_length) {
+      const int32_t count = of_length;
+      of_length = before;
+      before += count;
     }
-    in_turn(shared, LIST_REQUESTS, count, want, place);
-    if (!used) continue;
-    work.first_tile = (int32_t)place[1];
-    write_request(p, number, request, work, place[2], p.state.requests[place[0]]);
-    p.state.requests[place[0]].list = list;
+    shared.num_requests = before;
+    shared.taken[LIST_ROWS] = 0;
+  }
+  prim::sync_block();
+  read_requests(p, shared, true);
+}
+
+SPINDLE__DEVICE void place_tiles(const spindle__prepare_params &p, PrepareShared &shared) {
+  for (int first = 0; first < shared.num_requests; first += PREPARE_THREADS) {
+    const int k = first + prim::thread_index(), count = min(PREPARE_THREADS, shared.num_requests - first);
+    int64_t want[] = {0, 0, 0, 0}, place[4];
+    if (k < shared.num_requests) {
+      const spindle__prepared &r = p.state.requests[k];
+      want[0] = r.work.num_tiles + 1;
+      want[1] = (int64_t)r.work.num_tiles * segments_per_tile(r.position);
+      want[2 + r.list] = spindle__num_items(&p.schedule, &r.work);
+    }
+    in_turn(shared, LIST_TILES, count, want, place);
+    if (k >= shared.num_requests) continue;
+    p.state.requests[k].work.first_tile = (int32_t)place[0];
+    p.state.requests[k].first_segment = place[1];
   }
 }
 
@@ -245,10 +298,10 @@ SPINDLE__DEVICE int64_t longest_walk(const spindle__prepare_params &p, const spi
  * of a step may be of very different lengths, and the longest would be waited for. */
 SPINDLE__DEVICE bool pays(const spindle__prepare_params &p, const PrepareShared &shared, int32_t list) {
   return list == SPINDLE__LIST_DECODE ||
-         shared.taken[LIST_WHOLE_ITEMS + list] < (int64_t)p.blocks[list] * SPINDLE__ITEMS_PER_BLOCK;
+         shared.taken[LIST_WHOLE_ITEMS + list] < (int64_t)p.blocks[list] * spindle__items_per_block(list);
 }
 
-/* share[list]: a block's share of a list's keys, over ITEMS_PER_BLOCK. Requests get as many splits as they have whole shares, so
+/* share[list]: a block's share of a list's keys, over items_per_block. Requests get as many splits as they have whole shares, so
  * that there are no more split items than the device is to be filled with. */
 SPINDLE__DEVICE void share_keys(const spindle__prepare_params &p, PrepareShared &shared, int num_requests,
                                 int64_t (&share)[SPINDLE__NUM_LISTS]) {
@@ -263,7 +316,7 @@ SPINDLE__DEVICE void share_keys(const spindle__prepare_params &p, PrepareShared 
   }
   SPINDLE__UNROLL
   for (int list = 0; list < SPINDLE__NUM_LISTS; ++list) {
-    const int64_t items = spindle__max(p.blocks[list], 1) * SPINDLE__ITEMS_PER_BLOCK;
+    const int64_t items = spindle__max(p.blocks[list], 1) * spindle__items_per_block(list);
     share[list] = spindle__max(spindle__ceil_div(shared.taken[LIST_KEYS + list], items), LEAST_SPLIT);
   }
 }
@@ -330,7 +383,7 @@ SPINDLE__DEVICE void place_request(const spindle__prepare_params &p, PrepareShar
 
 SPINDLE__DEVICE void write_totals(const spindle__prepare_params &p, const PrepareShared &shared) {
   spindle__totals totals;
-  totals.num_requests = (int32_t)shared.taken[LIST_REQUESTS];
+  totals.num_requests = shared.num_requests;
   totals.num_tiles = (int32_t)shared.taken[LIST_TILES];
   totals.num_segments = (int32_t)spindle__min(shared.taken[LIST_SEGMENTS], p.max_segments);
   SPINDLE__UNROLL
@@ -348,9 +401,11 @@ __global__ void prepare(const spindle__prepare_params p) {
   PrepareShared &shared = prim::shared<PrepareShared>();
   begin_lists(p, shared);
   prim::sync_block();
-  read_requests(p, shared);
+  sort_requests(p, shared);
   prim::sync_block();
-  const int num_requests = (int)shared.taken[LIST_REQUESTS], num_tiles = (int)shared.taken[LIST_TILES];
+  place_tiles(p, shared);
+  prim::sync_block();
+  const int num_requests = shared.num_requests, num_tiles = (int)shared.taken[LIST_TILES];
   resolve_rules(p, num_requests);
   cut_tiles(p, num_requests, num_tiles);
   prim::sync_block();

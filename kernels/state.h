@@ -52,8 +52,9 @@ typedef struct spindle__totals {
 #define SPINDLE__ROTATE_BLOCK    64
 #define SPINDLE__PREPARE_THREADS 256
 /* Keys are split as fits where there are fewer items than so many times the blocks that run at a time, and into no more: blocks x
- * this x item_rows partial results always suffice. */
-#define SPINDLE__ITEMS_PER_BLOCK 2
+ * this x item_rows partial results always suffice. The more, the less blocks wait for the last; decode's partial results are
+ * small, and its requests differ most. */
+SPINDLE__SHARED int32_t spindle__items_per_block(int32_t list) { return list == SPINDLE__LIST_DECODE ? 4 : 2; }
 
 typedef struct spindle__state {
   spindle__totals *totals;

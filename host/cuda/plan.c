@@ -89,7 +89,8 @@ static int64_t most_partials(const spindle_plan *plan) {
   const spindle__kernel *k = &plan->kernel;
   int64_t rows = (int64_t)o->max_q_rows * plan->shape.num_q_heads;
   if (o->split_keys) return spindle__min(rows * (spindle__ceil_div(o->max_kv_len, o->split_keys) + 1), FIXED_SPLIT_ROWS);
-  int64_t items = (int64_t)SPINDLE__ITEMS_PER_BLOCK * k->blocks, few = (int64_t)SPINDLE__ITEMS_PER_BLOCK * k->decode_blocks;
+  int64_t items = (int64_t)spindle__items_per_block(SPINDLE__LIST_PREFILL) * k->blocks;
+  int64_t few = (int64_t)spindle__items_per_block(SPINDLE__LIST_DECODE) * k->decode_blocks;
   int64_t splits = spindle__min(spindle__ceil_div(o->max_kv_len, k->tile_keys), spindle__max(items, few));
   return splits < 2 ? 0 : spindle__min(rows * splits, items * k->item_rows + few * SPINDLE__DECODE_ROWS);
 }

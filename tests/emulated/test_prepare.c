@@ -126,8 +126,7 @@ static void draw_lengths(test_random *r, test_batch *b) {
 
 /* That auto splitting may leave. */
 static int64_t most_partial_rows(const spindle__prepare_params *p) {
-  int64_t blocks = p->blocks[SPINDLE__LIST_PREFILL] + p->blocks[SPINDLE__LIST_DECODE];
-  return blocks * SPINDLE__ITEMS_PER_BLOCK * p->schedule.item_rows;
+  return (2 * (int64_t)p->blocks[SPINDLE__LIST_PREFILL] + 4 * (int64_t)p->blocks[SPINDLE__LIST_DECODE]) * p->schedule.item_rows;
 }
 
 static void draw_step(test_random *r, step *s) {
@@ -158,24 +157,34 @@ static void draw_step(test_random *r, step *s) {
 
 /* ---- Requests and rules ---- */
 
-/* Used ones in their order, as long as their rows are within the bound. */
+/* How many of 256, 384, 512, 768, 1024, ... keys the request has, up to 31. */
+static int32_t length_of(const spindle__request *q) {
+  int32_t length = 0;
+  for (int64_t least = 256; length < 31 && q->kv_len >= (length % 2 ? least + least / 2 : least); length++)
+    if (length % 2) least *= 2;
+  return length;
+}
+
+/* Used ones, as long as their rows are within the bound: the longer first, those of a length in their order. */
 static int32_t check_requests(const step *s) {
   const spindle__prepare_params *p = &s->p;
-  int32_t k = 0;
-  int64_t rows = 0;
-  for (int32_t number = 0; number < p->batch.max_requests; number++) {
-    spindle__request q;
-    spindle__read_request(&p->batch, &p->bounds, number, &q);
-    rows += q.q_len;
-    if (!q.q_len || rows > p->bounds.max_q_rows) continue;
-    const spindle__prepared *r = &p->state.requests[k++];
-    cr_assert_eq(r->number, number);
-    cr_assert(!memcmp(&r->request, &q, sizeof q), "request %d", number);
-    cr_assert(!memcmp(&r->position, &p->slots[q.slot].position, sizeof r->position), "descriptor of request %d", number);
-    cr_assert_eq(r->num_slots, spindle__num_slots(&p->batch, &q));
+  int32_t count = 0;
+  for (int32_t length = 31; length >= 0; length--) {
+    int64_t rows = 0;
+    for (int32_t number = 0; number < p->batch.max_requests; number++) {
+      spindle__request q;
+      spindle__read_request(&p->batch, &p->bounds, number, &q);
+      rows += q.q_len;
+      if (!q.q_len || rows > p->bounds.max_q_rows || length_of(&q) != length) continue;
+      const spindle__prepared *r = &p->state.requests[count++];
+      cr_assert_eq(r->number, number);
+      cr_assert(!memcmp(&r->request, &q, sizeof q), "request %d", number);
+      cr_assert(!memcmp(&r->position, &p->slots[q.slot].position, sizeof r->position), "descriptor of request %d", number);
+      cr_assert_eq(r->num_slots, spindle__num_slots(&p->batch, &q));
+    }
   }
-  cr_assert_eq(p->state.totals->num_requests, k);
-  return k;
+  cr_assert_eq(p->state.totals->num_requests, count);
+  return count;
 }
 
 static void check_phase(const spindle__phase *phase, uint64_t step, const char *what) {
@@ -287,7 +296,7 @@ static shares begin_shares(const step *s, int32_t count, const int64_t *longest)
   const spindle__prepare_params *p = &s->p;
   shares begun = {0};
   for (int list = 0; list < SPINDLE__NUM_LISTS; list++) {
-    int64_t items = 0, keys = 0, wanted = spindle__max(p->blocks[list], 1) * SPINDLE__ITEMS_PER_BLOCK;
+    int64_t items = 0, keys = 0, wanted = spindle__max(p->blocks[list], 1) * (list == SPINDLE__LIST_DECODE ? 4 : 2);
     for (int32_t k = 0; k < count; k++) {
       spindle__work whole = p->state.requests[k].work;
       whole.num_splits = 1;
