@@ -1,6 +1,6 @@
 /* Chooses, loads and launches an instance of the prefill kernels. */
 #include "launch.h"
-#include "prefill.cuh"
+#include "prefill_instance.cuh"
 #include "sm90.cuh"
 
 namespace spindle {

@@ -1,6 +1,6 @@
-/* The table of prefill kernels, in parts that are compiled side by side. */
-#ifndef SPINDLE_KERNELS_PREFILL_CUH
-#define SPINDLE_KERNELS_PREFILL_CUH
+/* The table of sm_80 prefill kernels, in parts that are compiled side by side. */
+#ifndef SPINDLE_KERNELS_PREFILL_INSTANCE_CUH
+#define SPINDLE_KERNELS_PREFILL_INSTANCE_CUH
 
 #include "instance.cuh"
 
@@ -13,7 +13,7 @@ struct PrefillInstance {
   size_t shared_bytes;
 };
 
-/* What a part has for a shape, or NULL: prefill_bf16.cu, ... */
+/* What a part has for a shape, or NULL: prefill_sm80_bf16.cu, ... */
 const PrefillInstance *find_prefill_bf16(const spindle_shape &shape, Scores scores);
 const PrefillInstance *find_prefill_f16(const spindle_shape &shape, Scores scores);
 const PrefillInstance *find_prefill_bf16_e4m3(const spindle_shape &shape, Scores scores);

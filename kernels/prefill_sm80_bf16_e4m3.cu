@@ -1,5 +1,5 @@
-/* The prefill kernels of instances.def whose Q is bf16, K and V e4m3. */
-#include "prefill.cuh"
+/* The sm_80 prefill kernels of instances.def whose Q is bf16, K and V e4m3. */
+#include "prefill_instance.cuh"
 #include "prefill_sm80.cuh"
 
 namespace spindle {

@@ -1,5 +1,5 @@
-/* The prefill kernels of instances.def whose Q, K and V are f16. */
-#include "prefill.cuh"
+/* The sm_80 prefill kernels of instances.def whose Q, K and V are f16. */
+#include "prefill_instance.cuh"
 #include "prefill_sm80.cuh"
 
 namespace spindle {
