@@ -83,6 +83,12 @@ struct DecodeSmem {
   DecodeWarp<D> warp[1];     /* as many as the block has */
 };
 
+/* A warp as a team (queries.cuh). */
+struct OneWarp {
+  SPINDLE__DEVICE static int thread() { return prim::lane(); }
+  SPINDLE__DEVICE static void sync() { prim::sync_warp(); }
+};
+
 /* E: what K and V are stored in. */
 template <class T, class E, int D, Keys K, Scores S>
 struct Decode {
@@ -211,7 +217,7 @@ struct Decode {
                                               const KeyTile<KEYS> &keys, int channels) {
     const uint32_t to = prim::shared_address(tile);
     if (bytes)
-      land_rows<Layout>(to, rows, keys.valid, channels, prim::lane());
+      land_rows<Layout, KEYS, 32>(to, rows, keys.valid, channels, prim::lane());
     else
       copy_rows<Layout, KEYS, 32>(false, to, rows, keys.valid, channels, prim::lane());
   }
@@ -249,7 +255,7 @@ struct Decode {
   /* K to T, V to Value. */
   template <class To>
   SPINDLE__DEVICE void expand(const unsigned char *tile) const {
-    expand_landed<To, Layout>(prim::shared_address(tile), prim::lane());
+    expand_landed<To, Layout, 32, 4>(prim::shared_address(tile), OneWarp());
     publish();
   }
 
@@ -402,6 +408,9 @@ struct Decode {
     if (!has_boxes() || prim::lane() != 0) return;
     for (uint64_t &barrier : warp().landed) prim::mbarrier_init(prim::shared_address(&barrier), 1);
     prim::fence_mbarrier_init();
+    if (prim::warp() != 0) return;
+    prim::prefetch_tensor_map(boxes.k);
+    prim::prefetch_tensor_map(boxes.v);
   }
 
   SPINDLE__DEVICE void run() {

@@ -6,9 +6,9 @@
  * for its own copies, and the barrier that makes a tile everybody's comes after. There is none in between. Which half alternates
  * with the lines of 32 banks: eight lanes, whose blocks are two lines, touch all banks once.
  *
- * Panel by panel (decode.cuh). Rows land behind one another in the upper half of their panel, where TMA can bring them too, and a
- * warp expands them upwards from the first: what it writes, 1 KB for 512 bytes read, reaches what is still to be read only with
- * the last, so all lanes read first, and then write.
+ * Panel by panel (decode.cuh, sm90_producer.cuh). Rows land behind one another in the upper half of their panel, where TMA can
+ * bring them too, and a team of threads expands them upwards from the first, a batch at a time: what it writes, twice what it
+ * reads, reaches what is still to be read only with a panel's last batch, so all read first, and then write.
  *
  * e4m3 is exact in f16 and in bf16, so products see the numbers that are stored; their scales join the scores' scale (work.cuh)
  * and the rows of O (finish_row). NaN stays NaN. K becomes Q's type. V becomes f16 whatever Q is, and so do the weights: that is
@@ -19,7 +19,8 @@
  * issue slots, 125 or 220 clk of an SM's four schedulers, for 8 KB that take 440 clk to arrive at what an H200 can copy (18.6
  * bytes a clk and SM); and 24 KB of shared memory traffic, 190 clk. Bit by bit to bf16 (move, multiply by 2^120) would be 11
  * instructions for four numbers where these are 9, on a pipe that is half as wide, and 480 for NaN. Before sm_89 conversions are
- * bit by bit: two to three times as many instructions. */
+ * bit by bit: two to three times as many instructions. Panel by panel a unit is 21 instructions, or 47: addresses are constants
+ * apart. */
 #ifndef SPINDLE_KERNELS_E4M3_CUH
 #define SPINDLE_KERNELS_E4M3_CUH
 
@@ -104,35 +105,35 @@ SPINDLE__DEVICE uint32_t landing_of(uint32_t tile) {
   return tile + Panels::PANEL_BYTES / 2;
 }
 
-/* Starts copying rows of e4m3 into a warp's tile, as copy_rows does. */
-template <class Panels, int Keys>
+/* Starts copying rows of e4m3 into a tile, as copy_rows does. */
+template <class Panels, int Keys, int Threads>
 SPINDLE__DEVICE void land_rows(uint32_t tile, const unsigned char *const (&rows)[Keys],
-                               const uint32_t (&valid)[(Keys + 63) / 64 * 2], int channels, int lane) {
+                               const uint32_t (&valid)[(Keys + 63) / 64 * 2], int channels, int thread) {
   const auto place = [tile](int row, int unit) {
     constexpr int UNITS = Panels::WIDTH / 16;
     return landing_of<Panels>(tile) + (uint32_t)(unit / UNITS * Panels::PANEL_BYTES + row * Panels::WIDTH + unit % UNITS * 16);
   };
-  copy_units<Panels::DIM / 16, Keys, 32>(rows, valid, channels, lane, place);
+  copy_units<Panels::DIM / 16, Keys, Threads>(rows, valid, channels, thread, place);
 }
 
-/* A warp's tile becomes T. Between two of its barriers. */
-template <class T, class Panels>
-SPINDLE__DEVICE void expand_landed(uint32_t tile, int lane) {
-  constexpr int UNITS = Panels::WIDTH / 16, ROWS = 32 / UNITS, BATCH = 4; /* of a row; that lanes read at a time; so often */
-  static_assert(ROWS % 8 == 0 && Panels::ROWS % (BATCH * ROWS) == 0, "whole swizzle patterns, whole batches");
-  const uint32_t from = landing_of<Panels>(tile) + (uint32_t)lane * 16;
-  const uint32_t low = tile + Panels::chunk(lane / UNITS, lane % UNITS * 2); /* low ^ 16: the chunk after */
+/* A tile becomes T, by a team of Threads. Between two of its barriers. Batch: units that a thread reads before the team writes.
+ */
+template <class T, class Panels, int Threads, int Batch, class Team>
+SPINDLE__DEVICE void expand_landed(uint32_t tile, Team team) {
+  constexpr int UNITS = Panels::WIDTH / 16, ROWS = Threads / UNITS, BATCHES = Panels::ROWS / (Batch * ROWS); /* of a panel */
+  static_assert(ROWS % 8 == 0 && Panels::ROWS % (Batch * ROWS) == 0, "whole swizzle patterns, whole batches");
+  const uint32_t thread = (uint32_t)team.thread(), from = landing_of<Panels>(tile) + thread * 16;
+  const uint32_t low = tile + Panels::chunk((int)thread / UNITS, (int)thread % UNITS * 2); /* low ^ 16: the chunk after */
   SPINDLE__NO_UNROLL
-  for (int i = 0; i < Panels::PANELS * Panels::ROWS / (BATCH * ROWS); ++i) {
-    constexpr int BATCHES = Panels::ROWS / (BATCH * ROWS);
-    const uint32_t panel = (uint32_t)(i / BATCHES * Panels::PANEL_BYTES), batch = (uint32_t)(i % BATCHES * BATCH);
-    uint4 x[BATCH];
+  for (int i = 0; i < Panels::PANELS * BATCHES; ++i) {
+    const uint32_t panel = (uint32_t)(i / BATCHES * Panels::PANEL_BYTES), first = (uint32_t)(i % BATCHES * Batch);
+    uint4 x[Batch];
     SPINDLE__UNROLL
-    for (int k = 0; k < BATCH; ++k) x[k] = prim::ld_shared<uint4>(from + panel + (batch + k) * 512);
-    prim::sync_warp();
+    for (uint32_t k = 0; k < Batch; ++k) x[k] = prim::ld_shared<uint4>(from + panel + (first + k) * Threads * 16);
+    team.sync();
     SPINDLE__UNROLL
-    for (int k = 0; k < BATCH; ++k) {
-      const uint32_t to = low + panel + (batch + k) * 1024;
+    for (uint32_t k = 0; k < Batch; ++k) {
+      const uint32_t to = low + panel + (first + k) * Threads * 32;
       prim::st_shared(to, widen8<T>(x[k].x, x[k].y));
       prim::st_shared(to ^ 16u, widen8<T>(x[k].z, x[k].w));
     }
