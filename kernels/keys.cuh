@@ -123,7 +123,7 @@ SPINDLE__DEVICE uint64_t seen_columns(const KeyTile<Keys> &keys, const Columns &
   }
   uint64_t seen = 0;
   SPINDLE__NO_UNROLL
-  for (int c = 0; c < min(Keys, 64); ++c) {
+  for (int c = 0; c < min(Keys - 64 * word, 64); ++c) {
     const int64_t index = keys.index[64 * word + c];
     seen |= (uint64_t)(index >= from && index < to) << c;
   }

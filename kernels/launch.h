@@ -67,7 +67,7 @@ typedef struct spindle__prefill_info {
   int32_t item_rows; /* packed rows of an item */
   int32_t tile_keys;
   int32_t blocks;   /* that run at a time on the device */
-  int32_t head_dim; /* of the instance: o_stride */
+  int32_t head_dim; /* of the instance and of decode's, the larger: o_stride */
 } spindle__prefill_info;
 
 /* Loads the kernels that the shape needs, so that no capture has to. info->item_rows is 0 if no instance serves the shape. */

@@ -30,6 +30,7 @@ extern "C" int spindle__prefill_find(const spindle_shape *shape, spindle__prefil
   using namespace spindle;
   *info = {};
   const cudaError_t failed = find_prefill_sm90(*shape, info);
+  if (!failed && info->item_rows) info->head_dim = find_prefill(*shape, Scores::PLAIN)->key.head_dim; /* decode's, too */
   if (failed || info->item_rows) return failed;
   for (Scores scores : {Scores::PLAIN, Scores::GENERAL}) {
     const PrefillInstance *i = find_prefill(*shape, scores);

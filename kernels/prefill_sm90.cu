@@ -18,35 +18,12 @@ cudaError_t find_sm90(spindle_shape shape, Scores scores, const Sm90Instance **i
   return cudaSuccess;
 }
 
-struct Tensor {
-  const void *data;
-  int64_t channels, rows, heads, pages;
-  int64_t row, head, page; /* strides in elements; 0 where there is but one */
-};
-
-/* Fails where no boxes can be cut from a tensor, for its strides. */
-template <class T>
-cudaError_t encode(CUtensorMap *map, const Sm90Instance &i, const Tensor &t, int rows) {
-  const auto stride = [](int64_t elements) { return (uint64_t)(elements ? elements * (int64_t)sizeof(T) : 16); };
-  return prim::encode_tensor_map<T, 4>(
-      map, (const T *)t.data, {(uint64_t)t.channels, (uint64_t)t.rows, (uint64_t)t.heads, (uint64_t)t.pages},
-      {stride(t.row), stride(t.head), stride(t.page)}, {(uint32_t)i.panel, (uint32_t)rows, 1, 1}, i.swizzle);
-}
-
-Tensor cache_of(const spindle__attention_params &p, const spindle_cache &t, int32_t channels) {
-  const int64_t rows = p.batch.page_size ? p.batch.page_size : INT32_MAX; /* dense: as many as lengths say */
-  const int64_t pages = t.page ? p.batch.num_pages : 1;
-  return {t.data, channels, rows, p.shape.num_kv_heads, pages, t.row, t.head, t.page};
-}
-
 /* A cache that no boxes fit is copied by threads; pre-rotated keys lie as they should. */
 template <class T>
-cudaError_t encode_maps(Sm90Params *all, const Sm90Instance &i) {
+cudaError_t cut_all_boxes(Sm90Params *all, const Sm90Instance &i) {
   const spindle__attention_params &p = all->attention;
-  const int rows = all->box_rows;
-  if (rows && (encode<T>(&all->k, i, cache_of(p, p.args.k, p.shape.head_dim_qk), rows) ||
-               encode<T>(&all->v, i, cache_of(p, p.args.v, p.shape.head_dim_v), rows)))
-    all->box_rows = 0;
+  const int32_t page = p.batch.page_size;
+  cut_boxes<T>(&all->boxes, p, !page ? i.tile_keys : page % SM90_SLOT_STEP ? 0 : SM90_SLOT_STEP, i.box, i.box);
   if (!p.rotated) return cudaSuccess;
   const Tensor rotated = {p.rotated,
                           p.shape.head_dim_qk,
@@ -56,7 +33,7 @@ cudaError_t encode_maps(Sm90Params *all, const Sm90Instance &i) {
                           p.rotated_stride,
                           p.rotated_rows * p.rotated_stride,
                           0};
-  return encode<T>(&all->rotated, i, rotated, i.tile_keys);
+  return encode_boxes<T>(&all->rotated, rotated, i.tile_keys, i.box);
 }
 
 }  // namespace
@@ -82,9 +59,7 @@ cudaError_t launch_prefill_sm90(const spindle__attention_params &params, spindle
   if (error || !i) return error;
   Sm90Params all = {};
   all.attention = params;
-  const int32_t page = params.batch.page_size;
-  all.box_rows = !page ? i->tile_keys : page % SM90_SLOT_STEP ? 0 : SM90_SLOT_STEP;
-  error = i->key.q_dtype == SPINDLE_BF16 ? encode_maps<bf16>(&all, *i) : encode_maps<f16>(&all, *i);
+  error = i->key.q_dtype == SPINDLE_BF16 ? cut_all_boxes<bf16>(&all, *i) : cut_all_boxes<f16>(&all, *i);
   if (error) return error;
   return SPINDLE__LAUNCH(i->kernel, dim3((unsigned)params.blocks), i->threads, i->shared_bytes, stream, all);
 }

@@ -40,10 +40,10 @@
 
 namespace spindle {
 
-template <class T, int D, Scores S>
-__global__ void __launch_bounds__(Sm90Tile<D, S>::THREADS, 1) prefill_sm90(const __grid_constant__ Sm90Params params) {
-  using Tile = Sm90Tile<D, S>;
-  Sm90Smem<D, S> &smem = prim::shared<Sm90Smem<D, S>>();
+template <class T, int D, int DV, Scores S>
+__global__ void __launch_bounds__(Sm90Tile<D, DV, S>::THREADS, 1) prefill_sm90(const __grid_constant__ Sm90Params params) {
+  using Tile = Sm90Tile<D, DV, S>;
+  Sm90Smem<D, DV, S> &smem = prim::shared<Sm90Smem<D, DV, S>>();
   if (prim::thread_index() == 0) {
     const auto init = [](uint64_t &barrier, uint32_t arrivals) { prim::mbarrier_init(address(barrier), arrivals); };
     for (int i = 0; i < 2; ++i) init(smem.full_work[i], 4), init(smem.empty_work[i], 8);
@@ -54,19 +54,19 @@ __global__ void __launch_bounds__(Sm90Tile<D, S>::THREADS, 1) prefill_sm90(const
     before.step = Step::STORE;
     before.number = ~0u;
     before.turn = before.queries = 0;
-    smem.k_map = &params.k;
-    smem.v_map = &params.v;
+    smem.k_map = &params.boxes.k;
+    smem.v_map = &params.boxes.v;
     smem.rotated_map = &params.rotated;
     prim::fence_mbarrier_init();
   }
   prim::sync_block();
   if (Warpgroup::number() == 0) {
     prim::setmaxnreg_dec<Tile::PRODUCER>();
-    const Sm90Producer<T, D, S> producer(params);
+    const Sm90Producer<T, D, DV, S> producer(params);
     producer.run();
   } else {
     prim::setmaxnreg_inc<Tile::CONSUMER>();
-    Sm90Consumer<T, D, S> consumer(params);
+    Sm90Consumer<T, D, DV, S> consumer(params);
     consumer.run();
   }
 }

@@ -2,15 +2,15 @@
 #ifndef SPINDLE_KERNELS_SM90_CUH
 #define SPINDLE_KERNELS_SM90_CUH
 
+#include "boxes.cuh"
 #include "instance.cuh"
 
 namespace spindle {
 
 struct Sm90Params {
   spindle__attention_params attention;
-  CUtensorMap k, v,
-      rotated;      /* [pages or batch rows][heads][rows][channels]; boxes: rows of a panel, box_rows, of `rotated` a tile's */
-  int32_t box_rows; /* of the cache: SM90_SLOT_STEP, or a tile's where there are no pages. 0: no boxes fit */
+  CacheBoxes boxes; /* of a tile's rows, or of SM90_SLOT_STEP from pages */
+  CUtensorMap rotated;
 };
 
 /* Tiles start on slots that are multiples of it, whatever the pages: where a tile starts must not depend on where keys are
@@ -21,8 +21,8 @@ constexpr int SM90_SLOT_STEP = 16;
 struct Sm90Instance {
   InstanceKey key;
   void (*kernel)(Sm90Params);
-  int32_t rows, tile_keys, threads, panel; /* panel: channels */
-  prim::Swizzle swizzle;
+  int32_t rows, tile_keys, threads;
+  BoxShape box;
   size_t shared_bytes;
 };
 
@@ -38,14 +38,13 @@ cudaError_t launch_prefill_sm90(const spindle__attention_params &params, spindle
 }  // namespace spindle
 
 /* A row of a table of parts. */
-#define SPINDLE__SM90_INSTANCE(kernel, T, D, scores)   \
-  {{DTYPE<T>, DTYPE<T>, D, Keys::RAW, Scores::scores}, \
-   kernel<T, D, Scores::scores>,                       \
-   Sm90Tile<D, Scores::scores>::ROWS,                  \
-   Sm90Tile<D, Scores::scores>::KEYS,                  \
-   Sm90Tile<D, Scores::scores>::THREADS,               \
-   Sm90Tile<D, Scores::scores>::K::WIDTH,              \
-   Sm90Tile<D, Scores::scores>::K::SWIZZLE,            \
-   sizeof(Sm90Smem<D, Scores::scores>)},
+#define SPINDLE__SM90_INSTANCE(kernel, T, D, DV, scores)                                     \
+  {{DTYPE<T>, DTYPE<T>, D, Keys::RAW, Scores::scores, DV},                                   \
+   kernel<T, D, DV, Scores::scores>,                                                         \
+   Sm90Tile<D, DV, Scores::scores>::ROWS,                                                    \
+   Sm90Tile<D, DV, Scores::scores>::KEYS,                                                    \
+   Sm90Tile<D, DV, Scores::scores>::THREADS,                                                 \
+   {Sm90Tile<D, DV, Scores::scores>::K::WIDTH, Sm90Tile<D, DV, Scores::scores>::K::SWIZZLE}, \
+   sizeof(Sm90Smem<D, DV, Scores::scores>)},
 
 #endif

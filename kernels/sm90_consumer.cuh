@@ -9,18 +9,18 @@
 
 namespace spindle {
 
-template <class T, int D, Scores S>
+template <class T, int D, int DV, Scores S>
 struct Sm90Consumer {
-  using Tile = Sm90Tile<D, S>;
-  using Smem = Sm90Smem<D, S>;
+  using Tile = Sm90Tile<D, DV, S>;
+  using Smem = Sm90Smem<D, DV, S>;
   using Rows = Sm90Work<Tile::ROWS>;
-  static constexpr int KEYS = Tile::KEYS, K_STAGES = Tile::K_STAGES, V_STAGES = Tile::V_STAGES, WORDS = KEYS / 64;
+  static constexpr int KEYS = Tile::KEYS, K_STAGES = Tile::K_STAGES, V_STAGES = Tile::V_STAGES, WORDS = (KEYS + 63) / 64;
   static constexpr int STEPS = Tile::Q_IN_REGISTERS ? D / 16 : 1;
 
   const spindle__attention_params &p;
   Smem &smem;
   Warpgroup team;
-  float o[D / 8][4], maximum[2], sum[2];
+  float o[DV / 8][4], maximum[2], sum[2];
 
   SPINDLE__DEVICE Sm90Consumer(const Sm90Params &all) : p(all.attention), smem(prim::shared<Smem>()) {}
 
@@ -31,7 +31,7 @@ struct Sm90Consumer {
     maximum[0] = maximum[1] = -INFINITY;
     sum[0] = sum[1] = 0.0f;
     SPINDLE__UNROLL
-    for (int i = 0; i < D / 2; ++i) o[i / 4][i % 4] = 0.0f;
+    for (int i = 0; i < DV / 2; ++i) o[i / 4][i % 4] = 0.0f;
   }
 
   /* ---- One tile ---- */
@@ -57,7 +57,7 @@ struct Sm90Consumer {
 
   /* Begins O += P V. */
   SPINDLE__DEVICE void multiply_values(uint32_t (&weights)[KEYS / 16][4], uint32_t n) {
-    using Layout = typename Tile::K;
+    using Layout = typename Tile::V;
     const uint32_t v = prim::shared_address(smem.v[n % V_STAGES]);
     prim::mbarrier_wait(address(smem.full_v[n % V_STAGES]), parity<V_STAGES>(n));
     prim::wgmma_fence(o, weights);
@@ -99,7 +99,7 @@ struct Sm90Consumer {
 
   SPINDLE__DEVICE void scale_sums(const float (&by)[2]) {
     SPINDLE__UNROLL
-    for (int i = 0; i < D / 2; ++i) o[i / 4][i % 4] *= by[i % 4 / 2];
+    for (int i = 0; i < DV / 2; ++i) o[i / 4][i % 4] *= by[i % 4 / 2];
   }
 
   /* ---- A segment ---- */
@@ -184,7 +184,7 @@ struct Sm90Consumer {
     const int first = 2 * (prim::lane() % 4);
     const Row mine = row.at(first);
     SPINDLE__UNROLL
-    for (int j = 0; j < D / 8; ++j) {
+    for (int j = 0; j < DV / 8; ++j) {
       if (8 * j + first + 1 < channels)
         mine.put2(8 * j, o[j][2 * h] * factor, o[j][2 * h + 1] * factor);
       else if (8 * j + first < channels)
@@ -203,7 +203,7 @@ struct Sm90Consumer {
       if (r.work.num_splits > 1) {
         const int64_t partial = partial_row(p, r, work.item.split, row, head);
         if (stores) prim::st_global((float2 *)p.partial_ml + partial, make_float2(maximum[h], whole));
-        store_row(GlobalRow<float>::of(p.partial_o, partial * p.o_stride), h, D, 1.0f);
+        store_row(GlobalRow<float>::of(p.partial_o, partial * p.o_stride), h, DV, 1.0f);
         continue;
       }
       const float factor = finish_row(p, r, row, head, maximum[h], whole, stores);
@@ -218,8 +218,8 @@ struct Sm90Consumer {
   /* ---- Splits in turn: the sums of those before are kept in scratch, by the threads that have them here ---- */
 
   /* Pairs of sums of row half h, and (maximum, sum) after them; those of neighbours side by side. */
-  static constexpr int PAIRS = D / 8, APART = 128 * Tile::CONSUMERS;
-  static_assert(2 * (PAIRS + 1) * APART * 2 == Tile::ROWS * (D + 8), "what scratch has for a block");
+  static constexpr int PAIRS = DV / 8, APART = 128 * Tile::CONSUMERS;
+  static_assert(2 * (PAIRS + 1) * APART * 2 == Tile::ROWS * (DV + 8), "what scratch has for a block");
   SPINDLE__DEVICE float2 *kept(int h) const {
     float *of_block = p.whole + (int64_t)prim::block_x() * Tile::ROWS * (p.o_stride + 8);
     return (float2 *)of_block + h * (PAIRS + 1) * APART + prim::thread_index() - 128;

@@ -7,10 +7,10 @@
 
 namespace spindle {
 
-template <class T, int D, Scores S>
+template <class T, int D, int DV, Scores S>
 struct Sm90Producer {
-  using Tile = Sm90Tile<D, S>;
-  using Smem = Sm90Smem<D, S>;
+  using Tile = Sm90Tile<D, DV, S>;
+  using Smem = Sm90Smem<D, DV, S>;
   static constexpr int KEYS = Tile::KEYS, K_STAGES = Tile::K_STAGES, V_STAGES = Tile::V_STAGES;
 
   using Job = Sm90Work<Tile::ROWS>;
@@ -22,39 +22,28 @@ struct Sm90Producer {
 
   SPINDLE__DEVICE Sm90Producer(const Sm90Params &all) : params(all), p(all.attention), smem(prim::shared<Smem>()) {}
 
-  /* Tile x of the segment, by the lanes of one warp. */
-  SPINDLE__DEVICE void load_boxes(uint32_t tile, const CUtensorMap &map, const Job &work, int x, int copy,
-                                  uint64_t &barrier) const {
-    using Layout = typename Tile::K;
-    const spindle__prepared &r = p.state.requests[work.request];
+  /* Tile x of the segment, from the cache or from the copy that it reads, by one warp. */
+  template <class Layout>
+  SPINDLE__DEVICE void load_cached(uint32_t tile, const CUtensorMap &map, const Job &work, int x, uint64_t &barrier) const {
+    const spindle__request &r = p.state.requests[work.request].request;
     const int64_t u = work.slot0 + (int64_t)x * KEYS;
-    const int rows = copy >= 0 ? KEYS : params.box_rows;
-    if (prim::lane() == 0) prim::mbarrier_arrive_expect_tx(address(barrier), Layout::BYTES);
-    prim::sync_warp();
-    SPINDLE__NO_UNROLL
-    for (int i = prim::lane(); i < KEYS / rows * Layout::PANELS; i += 32) {
-      const int box = i / Layout::PANELS, panel = i % Layout::PANELS;
-      const uint32_t to = tile + (uint32_t)(panel * Layout::PANEL_BYTES + box * rows * 2 * Layout::WIDTH);
-      if (copy >= 0) {
-        const int row = (int)(r.rotated_at + copy * r.num_slots + u);
-        prim::tma_load(to, map, {panel * Layout::WIDTH, row, work.kv_head - p.kv_begin, 0}, address(barrier));
-      } else {
-        const spindle__key key = spindle__key_at(&p.batch, &r.request, u + box * rows);
-        prim::tma_load(to, map, {panel * Layout::WIDTH, key.row, work.kv_head, key.page}, address(barrier));
-      }
-    }
+    load_boxes<Layout, 2>(tile, map, params.boxes.rows, work.kv_head, address(barrier), [&](int first) -> BoxPlace {
+      const spindle__key key = spindle__key_at(&p.batch, &r, u + first);
+      return {key.row, key.page};
+    });
   }
-
-  SPINDLE__DEVICE bool whole(const KeyTile<KEYS> &keys) const {
-    bool all = true;
-    SPINDLE__UNROLL
-    for (int i = 0; i < KEYS / 32; ++i) all = all && keys.valid[i] == ~0u;
-    return all;
+  SPINDLE__DEVICE void load_rotated(uint32_t tile, const Job &work, int x, uint64_t &barrier) const {
+    const spindle__prepared &r = p.state.requests[work.request];
+    const int64_t row = r.rotated_at + work.source.copy * r.num_slots + work.slot0 + (int64_t)x * KEYS;
+    load_boxes<typename Tile::K, 2>(tile, *smem.rotated_map, KEYS, work.kv_head - p.kv_begin, address(barrier),
+                                    [&](int) -> BoxPlace {
+                                      return {(int)row, 0};
+                                    });
   }
 
   /* Whether K of a tile comes by TMA. */
   SPINDLE__DEVICE bool boxed(const Job &work, const KeyTile<KEYS> &keys) const {
-    return (params.box_rows || work.source.copy >= 0) && whole(keys);
+    return (params.boxes.rows || work.source.copy >= 0) && all_valid(keys);
   }
 
   /* Columns of tile x of the segment, and the start of K's copies. */
@@ -79,8 +68,10 @@ struct Sm90Producer {
       return;
     }
     uint64_t &barrier = work.source.rotate ? smem.landed_k[stage] : smem.full_k[stage];
-    if (prim::warp() == 0)
-      load_boxes(tile, *(work.source.copy >= 0 ? smem.rotated_map : smem.k_map), work, x, work.source.copy, barrier);
+    if (prim::warp() == 0 && work.source.copy >= 0)
+      load_rotated(tile, work, x, barrier);
+    else if (prim::warp() == 0)
+      load_cached<typename Tile::K>(tile, *smem.k_map, work, x, barrier);
     else if (!work.source.rotate)
       arrive(barrier);
   }
@@ -113,14 +104,14 @@ struct Sm90Producer {
     const uint32_t n = work.turn + x, stage = n % V_STAGES, tile = prim::shared_address(smem.v[stage]);
     const KeyTile<KEYS> &keys = smem.keys[n % (K_STAGES + 1)];
     prim::mbarrier_wait(address(smem.empty_v[stage]), parity<V_STAGES>(n) ^ 1);
-    if (params.box_rows && whole(keys)) {
+    if (params.boxes.rows && all_valid(keys)) {
       if (prim::warp() == 1)
-        load_boxes(tile, *smem.v_map, work, x, -1, smem.full_v[stage]);
+        load_cached<typename Tile::V>(tile, *smem.v_map, work, x, smem.full_v[stage]);
       else
         arrive(smem.full_v[stage]);
       return;
     }
-    copy_rows<typename Tile::K, KEYS, 128>(false, tile, keys.v, keys.valid, p.shape.head_dim_v, team.thread());
+    copy_rows<typename Tile::V, KEYS, 128>(false, tile, keys.v, keys.valid, p.shape.head_dim_v, team.thread());
     prim::cp_async_wait_all();
     prim::fence_proxy_async();
     arrive(smem.full_v[stage]);
@@ -136,7 +127,6 @@ struct Sm90Producer {
     for (at() = 0; at() <= work.tiles; ++at()) {
       if (at() < work.tiles) begin_keys(work, at());
       if (at() == 0) {
-        prim::cp_async_wait_all();
         arrive(smem.full_q);
         continue;
       }

@@ -9,22 +9,26 @@
 
 namespace spindle {
 
-/* Of each head dim; others are padded to the next. 128 keys and three stages of K fill shared memory at D = 128: with two, a tile
- * to be rotated could not land while another is. D = 256: O and S of 128 keys do not fit registers beside each other.
+/* Of each pair of head dims, of Q and K and of V; others are padded to the next. 128 keys and three stages of K fill shared
+ * memory at 128/128: with two, a tile to be rotated could not land while another is. 192/128 (MLA): beside Q's 48 KB two stages
+ * each of 128 keys do not fit (233 KB of 227), of 96 they take 190 KB; and S of 96 leaves registers for Q, which both consumers
+ * would else read for every tile. 256/256: O and S of 128 keys do not fit registers beside each other.
  *
- * Registers of a consumer: O D / 2, S and P 96 (D = 256: 48), Q D / 4, and about 24, or 50 with softcap and bias. Where that is
- * more than 224, Q stays in shared memory. The producer has what is left of the 168 a thread that a block of 384 is launched
- * with; where that is 56, it works with what lies in shared memory. Nothing is spilled. */
-template <int D, Scores S>
+ * Registers of a consumer: O DV / 2, S and P 3/4 KEYS, Q D / 4, and about 24, or 50 with softcap and bias. Where that is more
+ * than 224, Q stays in shared memory. The producer has what is left of the 168 a thread that a block of 384 is launched with;
+ * where that is 56, it works with what lies in shared memory. Nothing is spilled. */
+template <int D, int DV, Scores S>
 struct Sm90Tile {
-  static constexpr int ROWS = 128, KEYS = D == 256 ? 64 : 128, K_STAGES = D == 256 ? 2 : 3, V_STAGES = 2;
-  static constexpr bool Q_IN_REGISTERS = S == Scores::PLAIN && D <= 128;
+  static constexpr int ROWS = 128, KEYS = D == 256 ? 64 : D == 192 ? 96 : 128, K_STAGES = D > 128 ? 2 : 3, V_STAGES = 2;
+  static constexpr bool Q_IN_REGISTERS = S == Scores::PLAIN && D <= 192;
   static constexpr int CONSUMERS = 2, THREADS = 128 * (1 + CONSUMERS);
   static constexpr int CONSUMER = D < 128 ? 200 : Q_IN_REGISTERS ? 224 : 216;
   static constexpr int PRODUCER = 3 * 168 - CONSUMERS * CONSUMER;
   static constexpr int RUN = 8; /* rows that a thread rotates in turn */
   using Q = Panels<D, ROWS>;
   using K = Panels<D, KEYS>;
+  using V = Panels<DV, KEYS>;
+  static_assert(K::WIDTH == V::WIDTH, "boxes of one shape");
 };
 
 /* A step: what lasts while a segment is brought is kept here. */
@@ -36,12 +40,12 @@ struct Sm90Work : Work<Rows> {
   uint32_t number, turn, queries; /* of the step; of the tiles and segments before it: Work has its own segments */
 };
 
-template <int D, Scores S>
+template <int D, int DV, Scores S>
 struct Sm90Smem {
-  using Tile = Sm90Tile<D, S>;
+  using Tile = Sm90Tile<D, DV, S>;
   alignas(1024) unsigned char q[Tile::Q::BYTES];
   alignas(1024) unsigned char k[Tile::K_STAGES][Tile::K::BYTES];
-  alignas(1024) unsigned char v[Tile::V_STAGES][Tile::K::BYTES];
+  alignas(1024) unsigned char v[Tile::V_STAGES][Tile::V::BYTES];
   KeyTile<Tile::KEYS> keys[Tile::K_STAGES + 1];
   Columns columns[Tile::K_STAGES + 1];
   Sm90Work<Tile::ROWS> work[2];

@@ -79,7 +79,7 @@ template <int N>
 SPINDLE__DEVICE void mask_row(float (&s)[N][4], int h, uint64_t seen, int word = 0) {
   const uint64_t mine = seen >> (2 * (prim::lane() % 4));
   SPINDLE__UNROLL
-  for (int i = 0; i < (N < 8 ? N : 8); ++i) {
+  for (int i = 0; i < min(N - 8 * word, 8); ++i) {
     float(&two)[4] = s[8 * word + i];
     two[2 * h] = mine >> (8 * i) & 1 ? two[2 * h] : -INFINITY;
     two[2 * h + 1] = mine >> (8 * i + 1) & 1 ? two[2 * h + 1] : -INFINITY;

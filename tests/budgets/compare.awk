@@ -1,7 +1,7 @@
 # All kernels there are, the table, and what was found: what is not in the table, or exceeds its budget.
 BEGIN {
   FS = "\t"
-  count = split("registers stack spills shared code loop HMMA LDSM LDGSTS EX2 BAR", column, " ")
+  count = split("registers stack spills shared code loop HMMA LDSM LDGSTS EX2 BAR ARRIVE", column, " ")
 }
 /^#/ { next }
 FILENAME ~ /shared\.tsv$/ { is[$1] = 1; next }

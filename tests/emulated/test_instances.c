@@ -21,15 +21,15 @@ enum {
 
 typedef struct row {
   const char *kernel;
-  int32_t dtype, kv_dtype, head_dim, key_state, general;
+  int32_t dtype, kv_dtype, head_dim, head_dim_v, key_state, general;
 } row;
 static const row rows[] = {
-#define SPINDLE__PREFILL(kernel, T, D, keys, scores)      {#kernel, IS_##T, IS_##T, D, IS_##keys, IS_##scores},
-#define SPINDLE__PREFILL_E4M3(kernel, T, D, keys, scores) {#kernel, IS_##T, SPINDLE_F8E4M3, D, IS_##keys, IS_##scores},
+#define SPINDLE__PREFILL(kernel, T, D, keys, scores)      {#kernel, IS_##T, IS_##T, D, D, IS_##keys, IS_##scores},
+#define SPINDLE__PREFILL_E4M3(kernel, T, D, keys, scores) {#kernel, IS_##T, SPINDLE_F8E4M3, D, D, IS_##keys, IS_##scores},
 #include "kernels/instances.def"
 };
 static const row hopper[] = {
-#define SPINDLE__PREFILL_SM90(kernel, T, D, scores) {#kernel, IS_##T, IS_##T, D, IS_RAW, IS_##scores},
+#define SPINDLE__PREFILL_SM90(kernel, T, D, DV, scores) {#kernel, IS_##T, IS_##T, D, DV, IS_RAW, IS_##scores},
 #include "kernels/instances.def"
 };
 enum { NUM_ROWS = sizeof rows / sizeof *rows, NUM_HOPPER = sizeof hopper / sizeof *hopper, MOST_KERNELS = 16 };
@@ -53,6 +53,7 @@ static launched run(test_random *r, const row *at, int32_t head_dim, int32_t key
                                 .kv_dtype = at->kv_dtype,
                                 .num_q_heads = 2,
                                 .head_dim_qk = head_dim,
+                                .head_dim_v = head_dim < at->head_dim_v ? head_dim : at->head_dim_v,
                                 .key_state = key_state,
                                 .bias = at->general ? SPINDLE_BIAS_ALIBI : SPINDLE_BIAS_NONE},
                       .args = {.bias_a = at->general ? slopes : NULL}};
@@ -71,7 +72,7 @@ static launched run(test_random *r, const row *at, int32_t head_dim, int32_t key
   return l;
 }
 
-/* A row's own kernel runs for its head dim and for the least that is padded to it, and for no other row. `both`: it serves raw
+/* A row's own kernel runs for its head dims and for the least that is padded to it, and for no other row. `both`: it serves raw
  * keys and rotated ones. */
 static void check_rows(const row *list, int32_t count, int32_t q_len, bool both) {
   static launched exact[NUM_ROWS], padded[NUM_ROWS];

@@ -8,31 +8,33 @@
 #include "support/halves.h"
 #include "support/methods.h"
 
-enum { REQUESTS = 2, DIMS = 4, KINDS = 3, PAGES = 5 };
-static const int32_t dims[DIMS] = {64, 96, 128, 256}, pages[PAGES] = {0, 16, 48, 128, 20};
+enum { REQUESTS = 2, DIMS = 5, KINDS = 3, PAGES = 5 };
+static const int32_t dims[DIMS][2] = {{64, 64}, {96, 96}, {128, 128}, {192, 128}, {256, 256}}; /* of K and of V */
+static const int32_t pages[PAGES] = {0, 16, 48, 128, 20};
 
 /* Raw keys that turn in the loop or before it, and keys that have turned. */
-static test_setup setup_of(test_random *r, int32_t dim, int32_t kind, int32_t page_size) {
+static test_setup setup_of(test_random *r, const int32_t *dim, int32_t kind, int32_t page_size) {
   return (test_setup){.backend = SPINDLE_BACKEND_CUDA,
                       .shape = {.q_dtype = SPINDLE_BF16,
                                 .num_q_heads = 2,
-                                .head_dim_qk = dim,
+                                .head_dim_qk = dim[0],
+                                .head_dim_v = dim[1],
                                 .key_state = kind == 2 ? SPINDLE_KEYS_ROTATED : SPINDLE_KEYS_RAW},
                       .schedule = kind == 0 ? SPINDLE_SCHEDULE_IN_LOOP : SPINDLE_SCHEDULE_PREROTATE,
                       .page_size = page_size,
                       .random = r};
 }
 
-static void check(test_random *r, int32_t dim, int32_t kind, int32_t page_size, int32_t max_kv_len) {
+static void check(test_random *r, const int32_t *dim, int32_t kind, int32_t page_size, int32_t max_kv_len) {
   test_setup setup = setup_of(r, dim, kind, page_size);
-  spindle_position p[REQUESTS] = {test_rule(SPINDLE_ROPE_DEFAULT, dim), test_rule(SPINDLE_ROPE_DEFAULT, dim)};
+  spindle_position p[REQUESTS] = {test_rule(SPINDLE_ROPE_DEFAULT, dim[0]), test_rule(SPINDLE_ROPE_DEFAULT, dim[0])};
   test_request requests[REQUESTS];
   char text[80];
   setup.max_kv_len = max_kv_len;
   p[0].window_left = 260;
   if (kind < 2) p[1] = test_remap(p[1], SPINDLE_REMAP_SELF_EXTEND);
   for (int32_t q = 0; q < REQUESTS; q++) requests[q] = test_request_make(r, &setup.shape, p[q], 40, 310 + 20 * q, 1);
-  snprintf(text, sizeof text, "head dim %d, kind %d, pages of %d", dim, kind, page_size);
+  snprintf(text, sizeof text, "head dims %d/%d, kind %d, pages of %d", dim[0], dim[1], kind, page_size);
   emulator_forget();
   test_halves(text, &setup, requests, REQUESTS);
   if (page_size % 16 == 0) cr_assert_gt(emulator_work_done().bulk_bytes, 0, "%s: nothing came by TMA", text);
@@ -43,12 +45,12 @@ static void check(test_random *r, int32_t dim, int32_t kind, int32_t page_size, 
 Test(prefill_boxes, from_anywhere) {
   test_random r = test_random_start();
   setenv("SPINDLE_EMULATED_ARCH", "90", 1);
-  for (int32_t x = 0; x < DIMS * KINDS; x++) check(&r, dims[x % DIMS], x % KINDS, pages[x % PAGES], 0);
+  for (int32_t x = 0; x < DIMS * KINDS; x++) check(&r, dims[x % DIMS], x % KINDS, pages[(x + x / DIMS) % PAGES], 0);
 }
 
 /* Bounds by which the pre-rotated keys of two heads do not fit scratch: a launch each. */
 Test(prefill_boxes, of_a_head_at_a_time) {
   test_random r = test_random_start();
   setenv("SPINDLE_EMULATED_ARCH", "90", 1);
-  check(&r, 256, 1, 16, 66000);
+  check(&r, dims[DIMS - 1], 1, 16, 66000);
 }

@@ -24,7 +24,8 @@ static void check(test_random *r, spindle_shape shape, spindle_position p, int64
   }
 }
 
-/* Pairs by fours of whole vectors, and all others: Pythia turns 20 channels of 80, GPT-NeoX 24 of 96. */
+/* Pairs by fours of whole vectors, and all others: Pythia turns 20 channels of 80, GPT-NeoX 24 of 96, DeepSeek's MLA the last 64
+ * of 192 beside values of 128. */
 Test(prefill_rotation, part_of_the_channels) {
   test_random r = test_random_start();
   static const int32_t dim_rotary_offset[][3] = {{64, 64, 0},   {80, 20, 0},    {96, 24, 0}, {64, 10, 3},   {128, 2, 126},
@@ -37,6 +38,7 @@ Test(prefill_rotation, part_of_the_channels) {
                              .num_q_heads = 2,
                              .num_kv_heads = 1,
                              .head_dim_qk = d[0],
+                             .head_dim_v = d[0] == 192 ? 128 : d[0],
                              .rotary_dim = d[1],
                              .rotary_offset = d[2],
                              .pair_layout = layout};

@@ -40,6 +40,25 @@ Test(prefill_splits, few_rows_over_many_keys) {
   }
 }
 
+/* Values of fewer channels than keys: on Hopper an instance of its own, while decode, which shares its scratch, pads both to 256.
+ */
+Test(prefill_splits, of_mla) {
+  test_random r = test_random_start();
+  static const int32_t rows[] = {3, 40, 40};
+  for (int32_t k = 0; k < 3; k++) {
+    test_setup setup = setup_of(k == 2 ? 100 : 0);
+    setup.shape.head_dim_qk = 192;
+    setup.shape.head_dim_v = 128;
+    setup.shape.rotary_dim = 64;
+    setup.shape.rotary_offset = 128;
+    setup.shape.pair_layout = SPINDLE_PAIRS_INTERLEAVED;
+    test_request q = test_request_make(&r, &setup.shape, test_rule(SPINDLE_ROPE_YARN, 64), rows[k], k == 2 ? 700 : 2000, 1);
+    test_halves("splits of MLA", &setup, &q, 1);
+    cr_assert_gt(splits, 1, "%d rows are not split", rows[k]);
+    test_request_free(&q);
+  }
+}
+
 /* So few that one of Hopper's consumers has none: it lets the tiles pass, and must not run ahead of the other. */
 Test(prefill_splits, few_rows_in_any_order) {
   test_random r = test_random_start();
@@ -70,10 +89,11 @@ Test(prefill_splits, fixed) {
 
 /* A request first has an item for each split. Then, among so many others that the device is full without, one block walks its
  * splits in turn. With page_index and gaps in the text some splits hold no key. */
-static void check_in_turn(test_random *r, spindle_position p, const int64_t *key_index, int64_t last) {
+static void check_in_turn(test_random *r, spindle_shape shape, spindle_position p, const int64_t *key_index, int64_t last) {
   enum { FILLERS = 240 };
   static test_request requests[FILLERS + 1];
   test_setup setup = setup_of(100);
+  setup.shape = shape;
   setup.page_size = key_index ? 16 : 0;
   setup.spans = setup.generous = key_index != NULL;
   test_request alone = test_request_make(r, &shape, p, 50, 700, 1);
@@ -92,8 +112,10 @@ static void check_in_turn(test_random *r, spindle_position p, const int64_t *key
 
 Test(prefill_splits, in_turn_as_side_by_side) {
   test_random r = test_random_start();
-  check_in_turn(&r, test_rule(SPINDLE_ROPE_DEFAULT, DIM), NULL, 0);
-  if (!test_again()) check_in_turn(&r, test_remap(test_rule(SPINDLE_ROPE_NTK, DIM), SPINDLE_REMAP_SELF_EXTEND), NULL, 0);
+  spindle_shape mla = {.q_dtype = SPINDLE_F16, .num_q_heads = 8, .num_kv_heads = 2, .head_dim_qk = 192, .head_dim_v = 128};
+  check_in_turn(&r, shape, test_rule(SPINDLE_ROPE_DEFAULT, DIM), NULL, 0);
+  check_in_turn(&r, mla, test_rule(SPINDLE_ROPE_DEFAULT, 192), NULL, 0);
+  if (!test_again()) check_in_turn(&r, shape, test_remap(test_rule(SPINDLE_ROPE_NTK, DIM), SPINDLE_REMAP_SELF_EXTEND), NULL, 0);
 }
 
 Test(prefill_splits, in_turn_over_gaps) {
@@ -103,7 +125,7 @@ Test(prefill_splits, in_turn_over_gaps) {
     next += s % 90 == 89 ? 250 : 0;
     index[s] = next++;
   }
-  check_in_turn(&r, test_rule(SPINDLE_ROPE_DEFAULT, DIM), index, next);
+  check_in_turn(&r, shape, test_rule(SPINDLE_ROPE_DEFAULT, DIM), index, next);
 }
 
 /* Between the sinks and the window lie keys, but none of the window's: the next split is not theirs. */
