@@ -13,8 +13,8 @@ cudaError_t find_sm90(spindle_shape shape, Scores scores, const Sm90Instance **i
   if (!error) error = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
   if (error || major != 9 || minor != 0) return error;
   shape.key_state = SPINDLE_KEYS_RAW;
-  *instance = find_sm90_bf16(shape, scores);
-  if (!*instance) *instance = find_sm90_f16(shape, scores);
+  for (const auto find : {find_sm90_bf16, find_sm90_f16, find_sm90_bf16_e4m3, find_sm90_f16_e4m3})
+    if ((*instance = find(shape, scores))) break;
   return cudaSuccess;
 }
 
@@ -22,8 +22,11 @@ cudaError_t find_sm90(spindle_shape shape, Scores scores, const Sm90Instance **i
 template <class T>
 cudaError_t cut_all_boxes(Sm90Params *all, const Sm90Instance &i) {
   const spindle__attention_params &p = all->attention;
-  const int32_t page = p.batch.page_size;
-  cut_boxes<T>(&all->boxes, p, !page ? i.tile_keys : page % SM90_SLOT_STEP ? 0 : SM90_SLOT_STEP, i.box, i.box);
+  const int32_t page = p.batch.page_size, rows = !page ? i.tile_keys : page % SM90_SLOT_STEP ? 0 : SM90_SLOT_STEP;
+  if (i.key.kv_dtype == SPINDLE_F8E4M3)
+    cut_boxes<e4m3>(&all->boxes, p, rows, i.box, i.box);
+  else
+    cut_boxes<T>(&all->boxes, p, rows, i.box, i.box);
   if (!p.rotated) return cudaSuccess;
   const Tensor rotated = {p.rotated,
                           p.shape.head_dim_qk,
@@ -33,7 +36,7 @@ cudaError_t cut_all_boxes(Sm90Params *all, const Sm90Instance &i) {
                           p.rotated_stride,
                           p.rotated_rows * p.rotated_stride,
                           0};
-  return encode_boxes<T>(&all->rotated, rotated, i.tile_keys, i.box);
+  return encode_boxes<T>(&all->rotated, rotated, i.tile_keys, i.rotated);
 }
 
 }  // namespace

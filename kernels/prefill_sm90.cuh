@@ -40,15 +40,15 @@
 
 namespace spindle {
 
-template <class T, int D, int DV, Scores S>
-__global__ void __launch_bounds__(Sm90Tile<D, DV, S>::THREADS, 1) prefill_sm90(const __grid_constant__ Sm90Params params) {
+template <class T, class E, int D, int DV, Scores S>
+SPINDLE__DEVICE void run_prefill_sm90(const Sm90Params &params) {
   using Tile = Sm90Tile<D, DV, S>;
   Sm90Smem<D, DV, S> &smem = prim::shared<Sm90Smem<D, DV, S>>();
   if (prim::thread_index() == 0) {
     const auto init = [](uint64_t &barrier, uint32_t arrivals) { prim::mbarrier_init(address(barrier), arrivals); };
     for (int i = 0; i < 2; ++i) init(smem.full_work[i], 4), init(smem.empty_work[i], 8);
     for (int i = 0; i < Tile::K_STAGES; ++i) init(smem.landed_k[i], 1), init(smem.full_k[i], 4), init(smem.empty_k[i], 8);
-    for (int i = 0; i < Tile::V_STAGES; ++i) init(smem.full_v[i], 4), init(smem.empty_v[i], 8);
+    for (int i = 0; i < Tile::V_STAGES; ++i) init(smem.landed_v[i], 1), init(smem.full_v[i], 4), init(smem.empty_v[i], 8);
     init(smem.full_q, 4), init(smem.empty_q, 8);
     Sm90Work<Tile::ROWS> &before = smem.work[1]; /* the first step comes after what ends an item */
     before.step = Step::STORE;
@@ -62,13 +62,24 @@ __global__ void __launch_bounds__(Sm90Tile<D, DV, S>::THREADS, 1) prefill_sm90(c
   prim::sync_block();
   if (Warpgroup::number() == 0) {
     prim::setmaxnreg_dec<Tile::PRODUCER>();
-    const Sm90Producer<T, D, DV, S> producer(params);
+    const Sm90Producer<T, E, D, DV, S> producer(params);
     producer.run();
   } else {
     prim::setmaxnreg_inc<Tile::CONSUMER>();
-    Sm90Consumer<T, D, DV, S> consumer(params);
+    Sm90Consumer<T, E, D, DV, S> consumer(params);
     consumer.run();
   }
+}
+
+template <class T, int D, int DV, Scores S>
+__global__ void __launch_bounds__(Sm90Tile<D, DV, S>::THREADS, 1) prefill_sm90(const __grid_constant__ Sm90Params params) {
+  run_prefill_sm90<T, T, D, DV, S>(params);
+}
+
+/* K and V of e4m3. */
+template <class T, int D, int DV, Scores S>
+__global__ void __launch_bounds__(Sm90Tile<D, DV, S>::THREADS, 1) prefill_sm90_e4m3(const __grid_constant__ Sm90Params params) {
+  run_prefill_sm90<T, e4m3, D, DV, S>(params);
 }
 
 }  // namespace spindle

@@ -6,9 +6,9 @@ namespace spindle {
 namespace {
 
 const Sm90Instance instances[] = {
-#define SPINDLE__SM90_bf16(...) SPINDLE__SM90_INSTANCE(__VA_ARGS__)
+#define SPINDLE__SM90_bf16(kernel, ...) SPINDLE__SM90_INSTANCE(kernel, bf16, bf16, __VA_ARGS__)
 #define SPINDLE__SM90_f16(...)
-#define SPINDLE__PREFILL_SM90(kernel, T, ...) SPINDLE__SM90_##T(kernel, T, __VA_ARGS__)
+#define SPINDLE__PREFILL_SM90(kernel, T, ...) SPINDLE__SM90_##T(kernel, __VA_ARGS__)
 #include "instances.def"
 };
 

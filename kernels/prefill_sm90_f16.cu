@@ -7,8 +7,8 @@ namespace {
 
 const Sm90Instance instances[] = {
 #define SPINDLE__SM90_bf16(...)
-#define SPINDLE__SM90_f16(...)                SPINDLE__SM90_INSTANCE(__VA_ARGS__)
-#define SPINDLE__PREFILL_SM90(kernel, T, ...) SPINDLE__SM90_##T(kernel, T, __VA_ARGS__)
+#define SPINDLE__SM90_f16(kernel, ...)        SPINDLE__SM90_INSTANCE(kernel, f16, f16, __VA_ARGS__)
+#define SPINDLE__PREFILL_SM90(kernel, T, ...) SPINDLE__SM90_##T(kernel, __VA_ARGS__)
 #include "instances.def"
 };
 

@@ -22,13 +22,15 @@ struct Sm90Instance {
   InstanceKey key;
   void (*kernel)(Sm90Params);
   int32_t rows, tile_keys, threads;
-  BoxShape box;
+  BoxShape box, rotated; /* of the cache's K and V; of pre-rotated keys */
   size_t shared_bytes;
 };
 
-/* What a part has for a shape, or NULL: prefill_sm90_bf16.cu, prefill_sm90_f16.cu. */
+/* What a part has for a shape, or NULL: prefill_sm90_bf16.cu, ... */
 const Sm90Instance *find_sm90_bf16(const spindle_shape &shape, Scores scores);
 const Sm90Instance *find_sm90_f16(const spindle_shape &shape, Scores scores);
+const Sm90Instance *find_sm90_bf16_e4m3(const spindle_shape &shape, Scores scores);
+const Sm90Instance *find_sm90_f16_e4m3(const spindle_shape &shape, Scores scores);
 
 /* As spindle__prefill_find and spindle__launch_prefill. *info is left alone if the device or the shape is not for this kernel. */
 cudaError_t find_prefill_sm90(const spindle_shape &shape, spindle__prefill_info *info);
@@ -37,13 +39,15 @@ cudaError_t launch_prefill_sm90(const spindle__attention_params &params, spindle
 
 }  // namespace spindle
 
-/* A row of a table of parts. */
-#define SPINDLE__SM90_INSTANCE(kernel, T, D, DV, scores)                                     \
-  {{DTYPE<T>, DTYPE<T>, D, Keys::RAW, Scores::scores, DV},                                   \
+/* A row of a table of parts. E: type of K and V; e4m3 lands unswizzled, to be expanded. */
+#define SPINDLE__SM90_INSTANCE(kernel, T, E, D, DV, scores)                                  \
+  {{DTYPE<T>, DTYPE<E>, D, Keys::RAW, Scores::scores, DV},                                   \
    kernel<T, D, DV, Scores::scores>,                                                         \
    Sm90Tile<D, DV, Scores::scores>::ROWS,                                                    \
    Sm90Tile<D, DV, Scores::scores>::KEYS,                                                    \
    Sm90Tile<D, DV, Scores::scores>::THREADS,                                                 \
+   {Sm90Tile<D, DV, Scores::scores>::K::WIDTH,                                               \
+    sizeof(E) == 1 ? prim::SWIZZLE_NONE : Sm90Tile<D, DV, Scores::scores>::K::SWIZZLE},      \
    {Sm90Tile<D, DV, Scores::scores>::K::WIDTH, Sm90Tile<D, DV, Scores::scores>::K::SWIZZLE}, \
    sizeof(Sm90Smem<D, DV, Scores::scores>)},
 

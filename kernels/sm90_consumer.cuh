@@ -9,11 +9,13 @@
 
 namespace spindle {
 
-template <class T, int D, int DV, Scores S>
+/* E: what K and V are stored in. */
+template <class T, class E, int D, int DV, Scores S>
 struct Sm90Consumer {
   using Tile = Sm90Tile<D, DV, S>;
   using Smem = Sm90Smem<D, DV, S>;
   using Rows = Sm90Work<Tile::ROWS>;
+  using Value = ValueType<T, E>;
   static constexpr int KEYS = Tile::KEYS, K_STAGES = Tile::K_STAGES, V_STAGES = Tile::V_STAGES, WORDS = (KEYS + 63) / 64;
   static constexpr int STEPS = Tile::Q_IN_REGISTERS ? D / 16 : 1;
 
@@ -63,7 +65,7 @@ struct Sm90Consumer {
     prim::wgmma_fence(o, weights);
     SPINDLE__UNROLL
     for (int step = 0; step < KEYS / 16; ++step)
-      prim::wgmma<T, prim::MN_MAJOR>(o, weights[step], Layout::along_rows(v, step), true);
+      prim::wgmma<Value, prim::MN_MAJOR>(o, weights[step], Layout::along_rows(v, step), true);
     prim::wgmma_commit();
   }
 
@@ -93,7 +95,7 @@ struct Sm90Consumer {
           mask_row(s, h, (uint64_t)high << 32 | low, word);
         }
       }
-      rescale[h] = softmax_row<T>(s, h, scale, maximum[h], sum[h]);
+      rescale[h] = softmax_row<Value>(s, h, scale, maximum[h], sum[h]);
     }
   }
 
@@ -120,7 +122,7 @@ struct Sm90Consumer {
     prim::wgmma_wait<0>(s);
     arrive(smem.empty_k[first % K_STAGES]);
     weigh(work, s, rescale, first);
-    pack_weights<T>(s, weights);
+    pack_weights<Value>(s, weights);
     SPINDLE__NO_UNROLL
     for (uint32_t n = first + 1; n < end; ++n) {
       take_turn(shared);
@@ -133,7 +135,7 @@ struct Sm90Consumer {
       weigh(work, s, rescale, n);
       prim::wgmma_wait<0>(o);
       arrive(smem.empty_v[(n - 1) % V_STAGES]);
-      pack_weights<T>(s, weights);
+      pack_weights<Value>(s, weights);
     }
     scale_sums(rescale);
     multiply_values(weights, end - 1);

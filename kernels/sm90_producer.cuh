@@ -7,11 +7,13 @@
 
 namespace spindle {
 
-template <class T, int D, int DV, Scores S>
+/* E: what K and V are stored in. */
+template <class T, class E, int D, int DV, Scores S>
 struct Sm90Producer {
   using Tile = Sm90Tile<D, DV, S>;
   using Smem = Sm90Smem<D, DV, S>;
   static constexpr int KEYS = Tile::KEYS, K_STAGES = Tile::K_STAGES, V_STAGES = Tile::V_STAGES;
+  static constexpr bool EXPANDS = sizeof(E) == 1;
 
   using Job = Sm90Work<Tile::ROWS>;
 
@@ -27,7 +29,8 @@ struct Sm90Producer {
   SPINDLE__DEVICE void load_cached(uint32_t tile, const CUtensorMap &map, const Job &work, int x, uint64_t &barrier) const {
     const spindle__request &r = p.state.requests[work.request].request;
     const int64_t u = work.slot0 + (int64_t)x * KEYS;
-    load_boxes<Layout, 2>(tile, map, params.boxes.rows, work.kv_head, address(barrier), [&](int first) -> BoxPlace {
+    const uint32_t to = EXPANDS ? landing_of<Layout>(tile) : tile;
+    load_boxes<Layout, sizeof(E)>(to, map, params.boxes.rows, work.kv_head, address(barrier), [&](int first) -> BoxPlace {
       const spindle__key key = spindle__key_at(&p.batch, &r, u + first);
       return {key.row, key.page};
     });
@@ -41,6 +44,25 @@ struct Sm90Producer {
                                     });
   }
 
+  /* The same by all threads. bytes: rows of e4m3. */
+  template <class Layout>
+  SPINDLE__DEVICE void copy_by_threads(bool bytes, uint32_t tile, const unsigned char *const (&rows)[KEYS],
+                                       const KeyTile<KEYS> &keys, int channels) const {
+    if (bytes)
+      land_rows<Layout, KEYS, 128>(tile, rows, keys.valid, channels, team.thread());
+    else
+      copy_rows<Layout, KEYS, 128>(false, tile, rows, keys.valid, channels, team.thread());
+  }
+  /* Between two barriers: e4m3 becomes To. */
+  template <class To, class Layout>
+  SPINDLE__DEVICE void expand(uint32_t tile) const {
+    expand_landed<To, Layout, 128, KEYS % 64 ? 1 : 2>(tile, team);
+  }
+
+  /* Whether there is work on K between its landing and its release. A pre-rotated copy holds T. */
+  SPINDLE__DEVICE static bool expands(const Job &work) { return EXPANDS && work.source.copy < 0; }
+  SPINDLE__DEVICE static bool changes(const Job &work) { return expands(work) || work.source.rotate; }
+
   /* Whether K of a tile comes by TMA. */
   SPINDLE__DEVICE bool boxed(const Job &work, const KeyTile<KEYS> &keys) const {
     return (params.boxes.rows || work.source.copy >= 0) && all_valid(keys);
@@ -51,7 +73,7 @@ struct Sm90Producer {
     const uint32_t n = work.turn + x, stage = n % K_STAGES;
     KeyTile<KEYS> &keys = smem.keys[n % (K_STAGES + 1)];
     prim::mbarrier_wait(address(smem.empty_k[stage]), parity<K_STAGES>(n) ^ 1);
-    if (team.thread() < KEYS) find_keys(p, work, work.source, x, keys, team.thread());
+    if (team.thread() < KEYS) find_keys<E>(p, work, work.source, x, keys, team.thread());
     team.sync();
     const bool by_tma = boxed(work, keys);
     if (team.thread() == 0) {
@@ -60,19 +82,19 @@ struct Sm90Producer {
       to.full = columns.full;
       to.affine = columns.affine;
       to.base = columns.base;
-      if (!by_tma || !work.source.rotate) prim::mbarrier_arrive(address(smem.landed_k[stage])); /* every tile is a turn of it */
+      if (!by_tma || !changes(work)) prim::mbarrier_arrive(address(smem.landed_k[stage])); /* every tile is a turn of it */
     }
     const uint32_t tile = prim::shared_address(smem.k[stage]);
     if (!by_tma) {
-      copy_rows<typename Tile::K, KEYS, 128>(false, tile, keys.k, keys.valid, p.shape.head_dim_qk, team.thread());
+      copy_by_threads<typename Tile::K>(expands(work), tile, keys.k, keys, p.shape.head_dim_qk);
       return;
     }
-    uint64_t &barrier = work.source.rotate ? smem.landed_k[stage] : smem.full_k[stage];
+    uint64_t &barrier = changes(work) ? smem.landed_k[stage] : smem.full_k[stage];
     if (prim::warp() == 0 && work.source.copy >= 0)
       load_rotated(tile, work, x, barrier);
     else if (prim::warp() == 0)
       load_cached<typename Tile::K>(tile, *smem.k_map, work, x, barrier);
-    else if (!work.source.rotate)
+    else if (!changes(work))
       arrive(barrier);
   }
 
@@ -83,12 +105,17 @@ struct Sm90Producer {
     if (!boxed(work, keys)) {
       prim::cp_async_wait_all();
       team.sync();
-    } else if (work.source.rotate) {
+    } else if (changes(work)) {
       prim::mbarrier_wait(address(smem.landed_k[stage]), parity<K_STAGES>(n));
     } else {
       return false;
     }
     return true;
+  }
+
+  SPINDLE__DEVICE void expand_keys(const Job &work, int x) const {
+    expand<T, typename Tile::K>(prim::shared_address(smem.k[(work.turn + x) % K_STAGES]));
+    if (work.source.rotate) team.sync();
   }
 
   SPINDLE__DEVICE void rotate_keys(const Job &work, int x) const {
@@ -100,19 +127,33 @@ struct Sm90Producer {
                                                 keys.position, keys.distance, team.thread(), team.threads());
   }
 
-  SPINDLE__DEVICE void load_values(const Job &work, int x) const {
+  /* The start of V's copies. */
+  SPINDLE__DEVICE void begin_values(const Job &work, int x) const {
     const uint32_t n = work.turn + x, stage = n % V_STAGES, tile = prim::shared_address(smem.v[stage]);
     const KeyTile<KEYS> &keys = smem.keys[n % (K_STAGES + 1)];
     prim::mbarrier_wait(address(smem.empty_v[stage]), parity<V_STAGES>(n) ^ 1);
     if (params.boxes.rows && all_valid(keys)) {
       if (prim::warp() == 1)
-        load_cached<typename Tile::V>(tile, *smem.v_map, work, x, smem.full_v[stage]);
-      else
+        load_cached<typename Tile::V>(tile, *smem.v_map, work, x, EXPANDS ? smem.landed_v[stage] : smem.full_v[stage]);
+      else if (!EXPANDS)
         arrive(smem.full_v[stage]);
       return;
     }
-    copy_rows<typename Tile::V, KEYS, 128>(false, tile, keys.v, keys.valid, p.shape.head_dim_v, team.thread());
-    prim::cp_async_wait_all();
+    if (EXPANDS && team.thread() == 0) prim::mbarrier_arrive(address(smem.landed_v[stage]));
+    copy_by_threads<typename Tile::V>(EXPANDS, tile, keys.v, keys, p.shape.head_dim_v);
+  }
+
+  /* V is given to the consumers, unless its own bytes do that. */
+  SPINDLE__DEVICE void finish_values(const Job &work, int x) const {
+    const uint32_t n = work.turn + x, stage = n % V_STAGES;
+    const bool by_threads = !params.boxes.rows || !all_valid(smem.keys[n % (K_STAGES + 1)]);
+    if (by_threads) prim::cp_async_wait_all();
+    if constexpr (EXPANDS) {
+      prim::mbarrier_wait(address(smem.landed_v[stage]), parity<V_STAGES>(n));
+      if (by_threads) team.sync();
+      expand<ValueType<T, E>, typename Tile::V>(prim::shared_address(smem.v[stage]));
+    }
+    if (!EXPANDS && !by_threads) return;
     prim::fence_proxy_async();
     arrive(smem.full_v[stage]);
   }
@@ -130,12 +171,15 @@ struct Sm90Producer {
         arrive(smem.full_q);
         continue;
       }
+      if (EXPANDS) begin_values(work, at() - 1); /* they land behind the work on K */
       if (land_keys(work, at() - 1)) {
+        if (expands(work)) expand_keys(work, at() - 1);
         if (work.source.rotate) rotate_keys(work, at() - 1);
         prim::fence_proxy_async();
         arrive(smem.full_k[(work.turn + at() - 1) % K_STAGES]);
       }
-      load_values(work, at() - 1);
+      if (!EXPANDS) begin_values(work, at() - 1);
+      finish_values(work, at() - 1);
     }
   }
 

@@ -54,7 +54,7 @@ struct Sm90Smem {
   int32_t at[128];                                /* the tile of the segment that a thread is at */
   uint64_t full_work[2], empty_work[2], full_q, empty_q;
   uint64_t landed_k[Tile::K_STAGES], full_k[Tile::K_STAGES], empty_k[Tile::K_STAGES];
-  uint64_t full_v[Tile::V_STAGES], empty_v[Tile::V_STAGES];
+  uint64_t landed_v[Tile::V_STAGES], full_v[Tile::V_STAGES], empty_v[Tile::V_STAGES];
 };
 
 /* Its number is not kept: it would be in a register of the loop's. */

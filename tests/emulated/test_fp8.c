@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "support/again.h"
 #include "support/dtypes.h"
 #include "support/halves.h"
 #include "support/layer.h"
@@ -16,8 +17,8 @@ typedef struct fp8_layer {
   float k_scale[TEST_LAYER_HEADS], v_scale[TEST_LAYER_HEADS];
 } fp8_layer;
 
-/* The check build and AddressSanitizer. */
-static bool is_slow(void) { return emulator_sees_plain_accesses() || !emulator_catches_faults(); }
+/* The check build, AddressSanitizer, and the second time. */
+static bool is_slow(void) { return emulator_sees_plain_accesses() || !emulator_catches_faults() || test_again(); }
 
 /* Scales of the heads, of the tensor, or none. A scale may be negative. */
 static void draw_scales(test_random *r, float *scale, spindle_cache *cache) {

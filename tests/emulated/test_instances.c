@@ -29,7 +29,8 @@ static const row rows[] = {
 #include "kernels/instances.def"
 };
 static const row hopper[] = {
-#define SPINDLE__PREFILL_SM90(kernel, T, D, DV, scores) {#kernel, IS_##T, IS_##T, D, DV, IS_RAW, IS_##scores},
+#define SPINDLE__PREFILL_SM90(kernel, T, D, DV, scores)      {#kernel, IS_##T, IS_##T, D, DV, IS_RAW, IS_##scores},
+#define SPINDLE__PREFILL_SM90_E4M3(kernel, T, D, DV, scores) {#kernel, IS_##T, SPINDLE_F8E4M3, D, DV, IS_RAW, IS_##scores},
 #include "kernels/instances.def"
 };
 enum { NUM_ROWS = sizeof rows / sizeof *rows, NUM_HOPPER = sizeof hopper / sizeof *hopper, MOST_KERNELS = 16 };

@@ -1,5 +1,6 @@
 /* Tiles that are full, which Hopper copies by TMA: from dense keys, from pages that boxes fit and such that they do not, and from
- * pre-rotated copies, of which a request may have two; at every head dim. Segments begin and end within a box. */
+ * pre-rotated copies, of which a request may have two; at every head dim, 16-bit and e4m3. Segments begin and end within a box.
+ */
 #include <criterion/criterion.h>
 #include <emulator.h>
 #include <stdio.h>
@@ -8,19 +9,21 @@
 #include "support/halves.h"
 #include "support/methods.h"
 
-enum { REQUESTS = 2, DIMS = 5, KINDS = 3, PAGES = 5 };
+enum { REQUESTS = 2, DIMS = 5, KINDS = 6, PAGES = 5 };
 static const int32_t dims[DIMS][2] = {{64, 64}, {96, 96}, {128, 128}, {192, 128}, {256, 256}}; /* of K and of V */
 static const int32_t pages[PAGES] = {0, 16, 48, 128, 20};
 
-/* Raw keys that turn in the loop or before it, and keys that have turned. */
+/* Raw keys that turn in the loop or before it, and keys that have turned; in caches of bf16, then of e4m3. */
 static test_setup setup_of(test_random *r, const int32_t *dim, int32_t kind, int32_t page_size) {
+  const int32_t keys = kind % 3;
   return (test_setup){.backend = SPINDLE_BACKEND_CUDA,
                       .shape = {.q_dtype = SPINDLE_BF16,
+                                .kv_dtype = kind < 3 ? SPINDLE_BF16 : SPINDLE_F8E4M3,
                                 .num_q_heads = 2,
                                 .head_dim_qk = dim[0],
                                 .head_dim_v = dim[1],
-                                .key_state = kind == 2 ? SPINDLE_KEYS_ROTATED : SPINDLE_KEYS_RAW},
-                      .schedule = kind == 0 ? SPINDLE_SCHEDULE_IN_LOOP : SPINDLE_SCHEDULE_PREROTATE,
+                                .key_state = keys == 2 ? SPINDLE_KEYS_ROTATED : SPINDLE_KEYS_RAW},
+                      .schedule = keys == 0 ? SPINDLE_SCHEDULE_IN_LOOP : SPINDLE_SCHEDULE_PREROTATE,
                       .page_size = page_size,
                       .random = r};
 }
@@ -32,7 +35,7 @@ static void check(test_random *r, const int32_t *dim, int32_t kind, int32_t page
   char text[80];
   setup.max_kv_len = max_kv_len;
   p[0].window_left = 260;
-  if (kind < 2) p[1] = test_remap(p[1], SPINDLE_REMAP_SELF_EXTEND);
+  if (kind % 3 < 2) p[1] = test_remap(p[1], SPINDLE_REMAP_SELF_EXTEND);
   for (int32_t q = 0; q < REQUESTS; q++) requests[q] = test_request_make(r, &setup.shape, p[q], 40, 310 + 20 * q, 1);
   snprintf(text, sizeof text, "head dims %d/%d, kind %d, pages of %d", dim[0], dim[1], kind, page_size);
   emulator_forget();
