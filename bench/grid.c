@@ -142,9 +142,9 @@ static bool read_heads(const tool_grid_flags *f, tool_grid *g) {
     if (!has_room("--heads", &g->heads) || !read_entry("--heads", entry, &any, heads)) return false;
     *kv_heads = shared ? shared : *heads;
     if (slash && !read_entry("--heads", slash, &any, kv_heads)) return false;
-    if (*heads % *kv_heads)
-      return tool_fail("%s: got %d, expected a divisor of --heads (%d)", slash ? "--heads" : "--kv-heads", *kv_heads, *heads),
-             false;
+    if (slash && *heads % *kv_heads)
+      return tool_fail("--heads: got %s/%s, expected KV heads that divide the query heads", entry, slash), false;
+    if (*heads % *kv_heads) return tool_fail("--kv-heads: got %d, expected a divisor of --heads (%d)", *kv_heads, *heads), false;
     g->kv_heads.count = ++g->heads.count;
   }
   return true;

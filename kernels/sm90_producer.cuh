@@ -168,6 +168,7 @@ struct Sm90Producer {
     for (at() = 0; at() <= work.tiles; ++at()) {
       if (at() < work.tiles) begin_keys(work, at());
       if (at() == 0) {
+        prim::cp_async_wait_all();
         arrive(smem.full_q);
         continue;
       }

@@ -231,11 +231,11 @@ Test(cli_bench, refusals) {
   test_cli_refuses("bench --seq-len 1k,x --json rows.jsonl", "--seq-len", "'x'", "4k");
   test_cli_refuses("bench --seq-len 1k, --json rows.jsonl", "--seq-len", "''", "4k");
   test_cli_refuses("bench --method yarm --json rows.jsonl", "--method", "yarm", "all");
-  test_cli_refuses("bench --heads 4 --kv-heads 3 --json rows.jsonl", "--kv-heads", "3", "divisor");
+  test_cli_refuses("bench --heads 4 --kv-heads 3 --json rows.jsonl", "--kv-heads", "3", "divisor of --heads (4)");
   test_cli_refuses("bench --schedule loop --json rows.jsonl", "--schedule", "loop", "in-loop");
   test_cli_refuses("bench --batch 0 --json rows.jsonl", "--batch", "0", "integer");
   test_cli_refuses("bench --batch 1,,2 --json rows.jsonl", "--batch", "''", "integer");
-  test_cli_refuses("bench --heads 4/3 --json rows.jsonl", "--heads", "3", "divisor");
+  test_cli_refuses("bench --heads 4,7/2 --json rows.jsonl", "--heads", "7/2", "KV heads that divide the query heads");
   test_cli_refuses("bench --heads 4/x --json rows.jsonl", "--heads", "'x'", "integer");
   test_cli_refuses("bench --heads 4/2 --kv-heads 2 --json rows.jsonl", "--kv-heads", "4/2", "none");
   test_cli_refuses("bench --head-dim 64,20 --json rows.jsonl", "--head-dim", "20", "multiple of 8");
