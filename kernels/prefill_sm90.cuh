@@ -18,13 +18,19 @@
  * last of a request, holes, pages that boxes do not fit) come by cp.async, in which rows without a key are zeros: 0 x NaN would
  * reach the output.
  *
+ * K and V of e4m3 (e4m3.cuh) land as they are, and the producer expands them before it releases them, K to T and then rotated if
+ * need be, V to f16. At D = 128 that is 380 (f16: 170) and 170 instructions of each of its warps a tile, beside 1090 of a
+ * rotation: no more than the tile takes unless raw keys are rotated in the loop, which is for few rows. Pre-rotated keys are T
+ * already.
+ *
  * Protocol. Every mbarrier's turn n ends phase n; consumers wait for full_* of turn n, the producer for empty_* of the turn
  * before.
  *   full_work, empty_work [2]   steps of items: arrivals of 4 producer warps / 8 consumer warps
  *   full_q, empty_q             4 / 8
  *   landed_k [K_STAGES]         1 and the bytes: raw keys that the producer rotates
  *   full_k, empty_k [K_STAGES]  4 and the bytes, if they come by TMA and stay as they are / 8
- *   full_v, empty_v [V_STAGES]  4 and the bytes / 8
+ *   landed_v [V_STAGES]         1 and the bytes: e4m3
+ *   full_v, empty_v [V_STAGES]  4 and the bytes, unless it is e4m3 / 8
  * Columns of tile n lie in keys[n % (K_STAGES + 1)]: written when K of turn n - K_STAGES is free, and then the softmax of turn n
  * - K_STAGES - 1 is done. What threads write to shared memory and wgmma reads has their fence_proxy_async before they arrive.
  * Named barriers: 1 + w the threads of warpgroup w; 4 and 5 the consumers' turns at the tensor cores.
@@ -58,6 +64,8 @@ SPINDLE__DEVICE void run_prefill_sm90(const Sm90Params &params) {
     smem.v_map = &params.boxes.v;
     smem.rotated_map = &params.rotated;
     prim::fence_mbarrier_init();
+    if (params.boxes.rows) prim::prefetch_tensor_map(params.boxes.k), prim::prefetch_tensor_map(params.boxes.v);
+    if (params.attention.rotated) prim::prefetch_tensor_map(params.rotated);
   }
   prim::sync_block();
   if (Warpgroup::number() == 0) {
