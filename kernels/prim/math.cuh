@@ -1,4 +1,4 @@
-/* Approximations of the special function unit. Denormal inputs and results of the .ftz forms are 0.
+/* Approximations of the special function unit. Denormal inputs and results are 0.
  * PTX ISA: Floating-Point Instructions. */
 #ifndef SPINDLE_KERNELS_PRIM_MATH_CUH
 #define SPINDLE_KERNELS_PRIM_MATH_CUH
@@ -23,13 +23,6 @@ SPINDLE__DEVICE float lg2_approx(float x) {
 SPINDLE__DEVICE float rcp_approx(float x) {
   float y;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
-/* tanh x, relative error 2^-11. tanh.approx.f32. */
-SPINDLE__DEVICE float tanh_approx(float x) {
-  float y;
-  asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
 

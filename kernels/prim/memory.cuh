@@ -11,15 +11,12 @@ template <class T>
 SPINDLE__DEVICE T ld_shared(uint32_t address);
 template <class T>
 SPINDLE__DEVICE T ld_global(const T *address);
-/* For memory that no thread writes while the kernel runs. */
-template <class T>
-SPINDLE__DEVICE T ld_global_nc(const T *address);
 template <class T>
 SPINDLE__DEVICE void st_shared(uint32_t address, T value);
 template <class T>
 SPINDLE__DEVICE void st_global(T *address, T value);
 
-/* ld.shared, ld.global, ld.global.nc, st.shared, st.global of `type`, which has n registers of constraint c; `out` and `in` name
+/* ld.shared, ld.global, st.shared, st.global of `type`, which has n registers of constraint c; `out` and `in` name
  * them in a load and in a store, `at` the load's address. */
 #define SPINDLE__LD_ST(T, type, n, c, out, at, in)                                                  \
   template <>                                                                                       \
@@ -32,12 +29,6 @@ SPINDLE__DEVICE void st_global(T *address, T value);
   SPINDLE__DEVICE T ld_global<T>(const T *a) {                                                      \
     T v;                                                                                            \
     asm volatile("ld.global." type " " out ", [" at "];" : SPINDLE__OUT##n(c) : "l"(a) : "memory"); \
-    return v;                                                                                       \
-  }                                                                                                 \
-  template <>                                                                                       \
-  SPINDLE__DEVICE T ld_global_nc<T>(const T *a) {                                                   \
-    T v;                                                                                            \
-    asm("ld.global.nc." type " " out ", [" at "];" : SPINDLE__OUT##n(c) : "l"(a));                  \
     return v;                                                                                       \
   }                                                                                                 \
   template <>                                                                                       \
@@ -70,14 +61,12 @@ SPINDLE__LD_ST(float4, "v4.f32", 4, "f", "{%0, %1, %2, %3}", "%4", "{%1, %2, %3,
 #undef SPINDLE__IN4
 
 /* Makes what this thread has seen and written visible to the device before what it writes next. For schemes in which the last
- * block to arrive at a counter reads what the others wrote: write; fence_device; sync_block; one thread atomic_add; sync_block;
+ * block to arrive at a counter reads what the others wrote: write; fence_device; sync_block; one thread atomic_inc; sync_block;
  * if last: fence_device; read. fence.acq_rel.gpu. */
 SPINDLE__DEVICE void fence_device() { __threadfence(); }
 
-/* Global memory, relaxed; the old value is returned. atom.global.{add,inc}. */
-SPINDLE__DEVICE uint32_t atomic_add(uint32_t *address, uint32_t value) { return atomicAdd(address, value); }
-SPINDLE__DEVICE float atomic_add(float *address, float value) { return atomicAdd(address, value); }
-/* old >= limit ? 0 : old + 1: a counter of limit + 1 arrivals that is ready for the next launch. */
+/* Global memory, relaxed: old >= limit ? 0 : old + 1, a counter of limit + 1 arrivals that is ready for the next launch. The old
+ * value is returned. atom.global.inc. */
 SPINDLE__DEVICE uint32_t atomic_inc(uint32_t *address, uint32_t limit) { return atomicInc(address, limit); }
 
 }  // namespace spindle::prim

@@ -16,7 +16,7 @@
  *
  *   mbarrier.cuh  barriers in shared memory        tma.cuh         bulk and tensor copies, fence_proxy_async
  *   wgmma.cuh     products of a warpgroup          tensor_map.cuh  swizzles; (host) tensor maps
- *   warpgroup.cuh elect_one, setmaxnreg */
+ *   warpgroup.cuh setmaxnreg */
 #ifndef SPINDLE_KERNELS_PRIM_PRIM_CUH
 #define SPINDLE_KERNELS_PRIM_PRIM_CUH
 

@@ -1,4 +1,4 @@
-/* Who am I, and where is shared memory. Blocks are one-dimensional. PTX ISA: Special Registers. */
+/* Who am I, and where is shared memory. Grids and blocks are one-dimensional. PTX ISA: Special Registers. */
 #ifndef SPINDLE_KERNELS_PRIM_THREAD_CUH
 #define SPINDLE_KERNELS_PRIM_THREAD_CUH
 
@@ -15,11 +15,7 @@ SPINDLE__DEVICE int block_threads() { return (int)blockDim.x; }
 SPINDLE__DEVICE int lane() { return thread_index() & 31; }
 SPINDLE__DEVICE int warp() { return thread_index() >> 5; }
 SPINDLE__DEVICE int block_x() { return (int)blockIdx.x; }
-SPINDLE__DEVICE int block_y() { return (int)blockIdx.y; }
-SPINDLE__DEVICE int block_z() { return (int)blockIdx.z; }
 SPINDLE__DEVICE int grid_x() { return (int)gridDim.x; }
-SPINDLE__DEVICE int grid_y() { return (int)gridDim.y; }
-SPINDLE__DEVICE int grid_z() { return (int)gridDim.z; }
 
 /* The block's dynamic shared memory, as the struct that maps it. 1024-byte aligned (what swizzled TMA tiles need). Not
  * initialised. There is no other shared memory: __shared__ variables are not used. */

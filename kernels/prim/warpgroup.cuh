@@ -1,17 +1,8 @@
-/* How warps of a block share out work: one lane that issues copies, and registers moved from warps that need few to warps that
- * need many. sm_90a. PTX ISA: elect.sync under Parallel Synchronization and Communication; setmaxnreg under Miscellaneous
- * Instructions. */
+/* Registers, moved from warps that need few to warps that need many. sm_90a. PTX ISA: Miscellaneous Instructions. */
 #ifndef SPINDLE_KERNELS_PRIM_WARPGROUP_CUH
 #define SPINDLE_KERNELS_PRIM_WARPGROUP_CUH
 
 namespace spindle::prim {
-
-/* True for one lane of the warp, the same at every call; all 32 lanes call it. elect.sync. */
-SPINDLE__DEVICE bool elect_one() {
-  uint32_t elected;
-  asm volatile("{\n.reg .pred p;\nelect.sync _|p, 0xffffffff;\nselp.b32 %0, 1, 0, p;\n}" : "=r"(elected));
-  return elected != 0;
-}
 
 /* Lowers or raises the registers a thread of the calling warpgroup (4 warps from a multiple of 4) may use: a multiple of 8 in 24
  * to 256, at most or at least what it has. A block starts with 65536 / threads, rounded down to a multiple of 8, a thread, if its

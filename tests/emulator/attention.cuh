@@ -202,8 +202,9 @@ SPINDLE__DEVICE void store(const Params &p, Smem &smem, float (&o)[8][4], const 
 template <int Mutant>
 __global__ void __launch_bounds__(THREADS) kernel(Params p) {
   Smem &smem = prim::shared<Smem>();
-  const int block = Mutant == WRONG_BLOCK ? prim::block_x() & ~1 : prim::block_x();
-  const int first_row = block * ROWS, head = prim::block_y(), warp_row = prim::warp() * 16;
+  const int blocks = (p.n + ROWS - 1) / ROWS, head = prim::block_x() / blocks, own = prim::block_x() % blocks;
+  const int block = Mutant == WRONG_BLOCK ? own & ~1 : own;
+  const int first_row = block * ROWS, warp_row = prim::warp() * 16;
   const int tiles = block + 1, lane = prim::lane();
   const int64_t base = (int64_t)head * p.n * D;
   auto copy_keys = [&](int tile) {

@@ -204,7 +204,7 @@ SPINDLE__DEVICE void store(const Params &p, Smem &smem, float (&o)[D / 8][4], co
   }
   if (Mutant != NO_PROXY_FENCE) prim::fence_proxy_async();
   if (Mutant != NO_EPILOGUE_BARRIER) prim::bar_sync(1 + group, 128);
-  if (prim::warp() % 4 || !prim::elect_one()) return;
+  if (prim::thread_index() % 128) return;
   SPINDLE__UNROLL
   for (int i = 0; i < D / WIDTH; ++i) prim::tma_store(p.o, {i * WIDTH, first_row, head}, at(smem.q.panel[i][64 * group]));
   prim::bulk_commit();
@@ -265,7 +265,8 @@ SPINDLE__DEVICE void consume(Smem &smem, const Params &p, int first_row, int hea
 template <int Mutant>
 __global__ void __launch_bounds__(THREADS, 1) kernel(const __grid_constant__ Params p) {
   Smem &smem = prim::shared<Smem>();
-  const int first_row = prim::block_x() * ROWS, head = prim::block_y(), role = prim::warp() / 4;
+  const int blocks = (p.n + ROWS - 1) / ROWS, head = prim::block_x() / blocks, role = prim::warp() / 4;
+  const int first_row = prim::block_x() % blocks * ROWS;
   const int keys = min(first_row + ROWS, p.n), tiles = (keys + KEYS - 1) / KEYS;
   if (prim::thread_index() == 0) {
     prim::mbarrier_init(at(smem.full_q), 1);
@@ -280,7 +281,7 @@ __global__ void __launch_bounds__(THREADS, 1) kernel(const __grid_constant__ Par
   if (Mutant != NO_INIT_SYNC) prim::sync_block();
   if (role == 0) {
     prim::setmaxnreg_dec<40>();
-    if (prim::warp() == 0 && prim::elect_one()) produce<Mutant>(smem, p, first_row, head, tiles);
+    if (prim::thread_index() == 0) produce<Mutant>(smem, p, first_row, head, tiles);
   } else {
     prim::setmaxnreg_inc<Mutant == TOO_MANY_REGISTERS ? 240 : 232>();
     consume<Mutant>(smem, p, first_row + 64 * (role - 1), head, tiles, role - 1);

@@ -95,19 +95,6 @@ uint32_t ballot(bool predicate, uint32_t mask, const char *file, int line) {
   return x.result;
 }
 
-// The same lane whenever the mask is the same; which one is the machine's to choose.
-static void execute_elect(Block &block, int, Rendezvous &r) {
-  const emulator_options &o = block.launch->options;
-  const int leader = o.order == EMULATOR_ASCENDING ? 0 : o.order == EMULATOR_DESCENDING ? 31 : (int)(o.seed % WARP);
-  for_lanes(r.mask, [&](int l) { ((Exchange *)r.argument[l])->result = l == leader; });
-}
-
-bool elect(const char *file, int line) {
-  Exchange x = {0, 0, 0};
-  rendezvous(execute_elect, ALL, &x, {file, line, nullptr});
-  return x.result != 0;
-}
-
 static void execute_sync(Block &block, int warp, Rendezvous &r) {
   if (!block.shadow()) return;
   reset(block, block.scratch);

@@ -33,15 +33,15 @@ double decode_e4m3(uint32_t b) {
 /* ---- Cases ----------------------------------------------------------------------------------------------------------- */
 
 void test_indices() {
-  Buffer<uint32_t> out(2 * 3 * 2 * 64 * 4);
-  check(SPINDLE__LAUNCH(conformance::indices, dim3(2, 3, 2), 64, 0, nullptr, out.device), "launch");
+  Buffer<uint32_t> out(12 * 64 * 4);
+  check(SPINDLE__LAUNCH(conformance::indices, dim3(12), 64, 0, nullptr, out.device), "launch");
   expect("indices of thread, block and grid", out.read(), [](size_t i) {
     const size_t thread = i / 4 % 64, block = i / 256;
     switch (i % 4) {
       case 0: return (double)(thread | 64 << 16);
       case 1: return (double)(thread / 32 << 8 | thread % 32);
-      case 2: return (double)(block % 2 | block / 2 % 3 << 8 | block / 6 << 16);
-      default: return (double)(2 | 3 << 8 | 2 << 16);
+      case 2: return (double)block;
+      default: return 12.0;
     }
   });
 }
@@ -206,11 +206,9 @@ void test_loads_stores(const char *name) {
 }
 
 void test_atomics() {
-  Buffer<uint32_t> words(2);
-  Buffer<float> sum(1);
-  check(SPINDLE__LAUNCH(conformance::atomics, dim3(5), 64, 0, nullptr, words.device, sum.device), "launch");
-  expect("atomic_add, atomic_inc", words.read(), [](size_t i) { return i ? 320 % 100 : 960.0; });
-  expect("atomic_add of floats", sum.read(), [](size_t) { return 160.0; });
+  Buffer<uint32_t> word(1);
+  check(SPINDLE__LAUNCH(conformance::atomics, dim3(5), 64, 0, nullptr, word.device), "launch");
+  expect("atomic_inc", word.read(), [](size_t) { return 320 % 100; });
   Buffer<float> partial(7 * 64), total(64);
   Buffer<uint32_t> arrived(1);
   for (int again = 0; again < 2; ++again) {
@@ -226,7 +224,7 @@ void test_approximations() {
   for (int i = -400; i <= 400; ++i) x.push_back((float)i * 0.319f);
   for (const float special : {0.0f, -0.0f, (float)INFINITY, (float)-INFINITY, 1.0f, 0.75f, 1.5f}) x.push_back(special);
   const int n = (int)x.size();
-  Buffer<float> in(x), out(4 * x.size());
+  Buffer<float> in(x), out(3 * x.size());
   check(SPINDLE__LAUNCH(conformance::approximations, dim3(1), 64, 0, nullptr, in.device, out.device, n), "launch");
   const std::vector<float> all = out.read();
   auto part = [&](int k) { return std::vector<float>(all.begin() + k * n, all.begin() + (k + 1) * n); };
@@ -242,8 +240,6 @@ void test_approximations() {
       "lg2_approx", part(1), [&](size_t i) { return log2(fabs((double)x[i])); }, exp2(-21), exp2(-21));
   expect(
       "rcp_approx", part(2), [&](size_t i) { return 1 / (double)x[i]; }, exp2(-22));
-  expect(
-      "tanh_approx", part(3), [&](size_t i) { return tanh((double)x[i]); }, exp2(-10));
 }
 
 template <class T>

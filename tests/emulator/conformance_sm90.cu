@@ -25,12 +25,7 @@ void test_mbarriers() {
 }
 
 void test_warpgroup() {
-  Buffer<uint32_t> votes(64), threads(384);
-  check(SPINDLE__LAUNCH(conformance::elections, dim3(1), 32, 0, nullptr, votes.device), "launch");
-  const std::vector<uint32_t> got = votes.read();
-  std::vector<uint32_t> sum(1);
-  for (size_t i = 0; i < 32; ++i) sum[0] += got[i] & got[32 + i];
-  expect("elect_one: one leader, twice the same", sum, [](size_t) { return 1; });
+  Buffer<uint32_t> threads(384);
   check(SPINDLE__LAUNCH(conformance::registers, dim3(1), 384, 0, nullptr, threads.device), "launch");
   expect("setmaxnreg_dec, setmaxnreg_inc", threads.read(), [](size_t i) { return (double)i * 3; });
 }

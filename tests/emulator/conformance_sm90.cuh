@@ -36,12 +36,6 @@ __global__ void mbarriers(uint32_t *out) {
   }
 }
 
-/* Two calls: one leader, the same. */
-__global__ void elections(uint32_t *out) {
-  out[prim::lane()] = prim::elect_one();
-  out[32 + prim::lane()] = prim::elect_one();
-}
-
 /* The first warpgroup gives 384 threads' worth of registers away, which the two others need. */
 __global__ void __launch_bounds__(384, 1) registers(uint32_t *out) {
   if (prim::warp() < 4) {
@@ -66,7 +60,7 @@ __global__ void bulk_copies(const uint32_t *in, uint32_t *out) {
   }
   prim::sync_warp();
   for (uint32_t round = 0; round < 2; ++round) {
-    if (prim::elect_one()) {
+    if (prim::lane() == 0) {
       prim::bulk_wait_read<0>();
       prim::mbarrier_arrive_expect_tx(full, 512);
       for (int i = 0; i < 2; ++i) prim::bulk_load(prim::shared_address(map.at[i]), in + round * 128 + 64 * i, 256, full);
@@ -75,7 +69,7 @@ __global__ void bulk_copies(const uint32_t *in, uint32_t *out) {
     for (int i = 0; i < 4; ++i) map.at[i / 2][i % 2 * 32 + prim::lane()] += 1000;
     prim::fence_proxy_async();
     prim::sync_warp();
-    if (prim::elect_one()) {
+    if (prim::lane() == 0) {
       prim::bulk_store(out + round * 128, prim::shared_address(map.at), 512);
       prim::bulk_commit();
     }
@@ -105,7 +99,7 @@ __global__ void tma_load(const __grid_constant__ CUtensorMap map, Box box, uint3
     prim::prefetch_tensor_map(map);
   }
   prim::sync_warp();
-  if (prim::elect_one()) {
+  if (prim::lane() == 0) {
     int at[Rank];
     for (int i = 0; i < Rank; ++i) at[i] = box.at[i];
     prim::mbarrier_arrive_expect_tx(full, box.bytes);
@@ -124,7 +118,7 @@ __global__ void tma_store(const __grid_constant__ CUtensorMap map, Box box) {
   for (uint32_t i = (uint32_t)prim::lane(); i < 4096; i += 32) smem.tile[i] = i;
   prim::fence_proxy_async();
   prim::sync_warp();
-  if (!prim::elect_one()) return;
+  if (prim::lane()) return;
   int at[Rank];
   for (int i = 0; i < Rank; ++i) at[i] = box.at[i];
   prim::tma_store(map, at, prim::shared_address(smem.tile));

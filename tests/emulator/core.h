@@ -137,7 +137,7 @@ constexpr uint32_t CELL = 2, CHUNK = 16, LINE = 128;
 constexpr uint32_t ARENA_BYTES = 256 * 1024;
 
 struct Launch {
-  dim3 grid;
+  uint32_t grid;
   int threads;
   size_t shared_bytes;
   int device, arch;
@@ -172,8 +172,7 @@ struct Warpgroup;  // wgmma.cpp
 struct Block {
   const Launch *launch = nullptr;
   int threads = 0, warps = 0, live = 0;
-  dim3 index;
-  uint32_t number = 0;  // index in the grid, x fastest
+  uint32_t number = 0;  // index in the grid
   Context home;         // where the block was started from
   std::vector<Fiber> fibers;
   uint32_t ready[MAX_WARPS] = {}, ready_warps = 0;

@@ -43,7 +43,7 @@ enum emulator_kind {
   EMULATOR_READ_AFTER_WRITE, /* the three races of shared memory: no barrier in between */
   EMULATOR_WRITE_AFTER_READ,
   EMULATOR_WRITE_AFTER_WRITE,
-  EMULATOR_GLOBAL_RACE,   /* global memory, between threads or blocks of a launch, or an nc load of what the launch writes */
+  EMULATOR_GLOBAL_RACE,   /* global memory, between threads or blocks of a launch */
   EMULATOR_UNFINISHED,    /* a thread ends with copies or products it has not waited for */
   EMULATOR_BAD_LAUNCH,    /* grid, block, shared memory or an instruction that the device has not */
   EMULATOR_BAD_MBARRIER,  /* not initialised, too many arrivals or bytes, its words touched */

@@ -124,15 +124,11 @@ static void report_race(const Fiber *fiber, size_t offset, uint64_t write, Site 
          what, fiber->block->number, fiber->thread, offset, (uint32_t)(write >> 30 & 0x3fffff), (uint32_t)(write >> 20 & 0x3ff));
 }
 
-void global_read(Fiber *fiber, const void *pointer, size_t bytes, Site site, const char *what, bool constant) {
+void global_read(Fiber *fiber, const void *pointer, size_t bytes, Site site, const char *what) {
   if (!fiber->block->shadow()) return;
   for_cells(pointer, bytes, [&](uint64_t *cell, size_t offset) {
     const uint64_t write = __atomic_load_n(cell, __ATOMIC_RELAXED);
-    if (constant && write >> 52 == fiber->block->launch->id) {
-      report(EMULATOR_GLOBAL_RACE, site, "%s of offset %zu, which this launch has written", what, offset);
-    } else if (!ordered(fiber, write)) {
-      report_race(fiber, offset, write, site, what);
-    }
+    if (!ordered(fiber, write)) report_race(fiber, offset, write, site, what);
   });
 }
 
@@ -158,12 +154,11 @@ uint32_t new_launch_id() {
 
 // ---- Primitives -------------------------------------------------------------------------------------------------------
 
-void load_global(const void *address, void *to, size_t bytes, bool constant, const char *file, int line) {
+void load_global(const void *address, void *to, size_t bytes, const char *file, int line) {
   const Site site = {file, line, nullptr};
-  const char *what = constant ? "ld_global_nc" : "ld_global";
   memset(to, 0xff, bytes);
-  if (!global_valid(current, address, bytes, bytes, site, what)) return;
-  global_read(current, address, bytes, site, what, constant);
+  if (!global_valid(current, address, bytes, bytes, site, "ld_global")) return;
+  global_read(current, address, bytes, site, "ld_global");
   memcpy(to, address, bytes);
 }
 
@@ -201,13 +196,13 @@ static void exchange_history(Fiber *fiber, const void *address) {
   }
 }
 
-uint32_t atomic(uint32_t *address, uint32_t operand, uint32_t (*change)(uint32_t, uint32_t), const char *file, int line) {
+uint32_t atomic_inc(uint32_t *address, uint32_t limit, const char *file, int line) {
   Fiber *fiber = current;
-  if (!global_valid(fiber, address, sizeof *address, sizeof *address, {file, line, nullptr}, "an atomic")) return 0;
+  if (!global_valid(fiber, address, sizeof *address, sizeof *address, {file, line, nullptr}, "atomic_inc")) return 0;
   std::lock_guard<std::mutex> guard(released_lock);
   if (fiber->block->shadow()) exchange_history(fiber, address);
   const uint32_t old = *address;
-  *address = change(old, operand);
+  *address = old >= limit ? 0 : old + 1;
   return old;
 }
 

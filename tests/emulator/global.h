@@ -22,7 +22,7 @@ size_t allocated_bytes();
 
 // Reports and returns false for what cannot be accessed.
 bool global_valid(Fiber *fiber, const void *pointer, size_t bytes, size_t align, Site site, const char *what);
-void global_read(Fiber *fiber, const void *pointer, size_t bytes, Site site, const char *what, bool constant = false);
+void global_read(Fiber *fiber, const void *pointer, size_t bytes, Site site, const char *what);
 void global_write(Fiber *fiber, const void *pointer, size_t bytes, Site site, const char *what);
 bool describe_global(char *to, size_t size, const char *address);
 

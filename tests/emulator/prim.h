@@ -25,12 +25,8 @@ inline int thread_index() { return emulator::thread_index(); }
 inline int block_threads() { return emulator::block_threads(); }
 inline int lane() { return thread_index() % 32; }
 inline int warp() { return thread_index() / 32; }
-inline int block_x() { return (int)emulator::block_index().x; }
-inline int block_y() { return (int)emulator::block_index().y; }
-inline int block_z() { return (int)emulator::block_index().z; }
-inline int grid_x() { return (int)emulator::grid_size().x; }
-inline int grid_y() { return (int)emulator::grid_size().y; }
-inline int grid_z() { return (int)emulator::grid_size().z; }
+inline int block_x() { return emulator::block_index(); }
+inline int grid_x() { return emulator::grid_blocks(); }
 template <class Map>
 Map &shared(EMULATOR_HERE) {
   return *static_cast<Map *>(emulator::shared_memory(sizeof(Map), file, line));
@@ -81,14 +77,7 @@ template <class T>
 T ld_global(const T *address, EMULATOR_HERE) {
   static_assert(is_word<T>, "see memory.cuh");
   T v;
-  emulator::load_global(address, &v, sizeof v, false, file, line);
-  return v;
-}
-template <class T>
-T ld_global_nc(const T *address, EMULATOR_HERE) {
-  static_assert(is_word<T>, "see memory.cuh");
-  T v;
-  emulator::load_global(address, &v, sizeof v, true, file, line);
+  emulator::load_global(address, &v, sizeof v, file, line);
   return v;
 }
 template <class T>
@@ -102,17 +91,8 @@ void st_global(T *address, T value, EMULATOR_HERE) {
   emulator::store_global(address, &value, sizeof value, file, line);
 }
 inline void fence_device() { emulator::fence_device(); }
-inline uint32_t atomic_add(uint32_t *address, uint32_t value, EMULATOR_HERE) {
-  return emulator::atomic(
-      address, value, [](uint32_t old, uint32_t v) { return old + v; }, file, line);
-}
-inline float atomic_add(float *address, float value, EMULATOR_HERE) {
-  auto add = [](uint32_t old, uint32_t v) { return emulator::float_bits(emulator::bits_float(old) + emulator::bits_float(v)); };
-  return emulator::bits_float(emulator::atomic((uint32_t *)address, emulator::float_bits(value), add, file, line));
-}
 inline uint32_t atomic_inc(uint32_t *address, uint32_t limit, EMULATOR_HERE) {
-  return emulator::atomic(
-      address, limit, [](uint32_t old, uint32_t l) { return old >= l ? 0 : old + 1; }, file, line);
+  return emulator::atomic_inc(address, limit, file, line);
 }
 
 // copy.cuh
@@ -170,7 +150,6 @@ inline void mbarrier_wait(uint32_t barrier, uint32_t parity, EMULATOR_HERE) {
 }
 
 // warpgroup.cuh
-inline bool elect_one(EMULATOR_HERE) { return emulator::elect(file, line); }
 template <int Registers>
 void setmaxnreg_dec(EMULATOR_HERE) {
   static_assert(Registers % 8 == 0 && Registers >= 24 && Registers <= 256, "setmaxnreg");
@@ -267,7 +246,6 @@ void wgmma(float (&d)[Blocks][4], const uint32_t (&a)[4], uint64_t b, bool accum
 inline float ex2_approx(float x) { return emulator::flush(exp2f(emulator::flush(x))); }
 inline float lg2_approx(float x) { return log2f(emulator::flush(x)); }
 inline float rcp_approx(float x) { return emulator::flush(1.0f / emulator::flush(x)); }
-inline float tanh_approx(float x) { return tanhf(x); }
 
 // convert.cuh
 inline uint32_t as_bits(float x) { return emulator::float_bits(x); }

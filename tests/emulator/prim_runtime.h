@@ -13,8 +13,8 @@ namespace emulator {
 // thread, block
 int thread_index();
 int block_threads();
-dim3 block_index();
-dim3 grid_size();
+int block_index();
+int grid_blocks();
 void *shared_memory(size_t bytes, const char *file, int line);  // checks that so much was asked for
 uint32_t shared_address(const void *object, const char *file, int line);
 
@@ -25,17 +25,14 @@ void sync_warp(uint32_t mask, const char *file, int line);
 // votes and shuffles
 uint32_t shuffle(uint32_t value, int from, uint32_t mask, const char *file, int line);
 uint32_t ballot(bool predicate, uint32_t mask, const char *file, int line);
-bool elect(const char *file, int line);
 
 // memory
 void load_shared(uint32_t address, void *to, uint32_t bytes, const char *file, int line);
 void store_shared(uint32_t address, const void *from, uint32_t bytes, const char *file, int line);
-void load_global(const void *address, void *to, size_t bytes, bool constant, const char *file, int line);
+void load_global(const void *address, void *to, size_t bytes, const char *file, int line);
 void store_global(void *address, const void *from, size_t bytes, const char *file, int line);
 void fence_device();
-// old = *address; *address = change(old, operand)
-uint32_t atomic(uint32_t *address, uint32_t operand, uint32_t (*change)(uint32_t old, uint32_t operand), const char *file,
-                int line);
+uint32_t atomic_inc(uint32_t *address, uint32_t limit, const char *file, int line);
 
 // cp.async
 void copy(uint32_t to, const void *from, int bytes, int from_bytes, const char *file, int line);

@@ -69,10 +69,7 @@ void report(int kind, Site site, const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
   int length = 0;
-  if (current) {
-    const dim3 b = current->block->index;
-    length = snprintf(f.message, sizeof f.message, "block (%u, %u, %u): ", b.x, b.y, b.z);
-  }
+  if (current) length = snprintf(f.message, sizeof f.message, "block %u: ", current->block->number);
   vsnprintf(f.message + length, sizeof f.message - (size_t)length, format, arguments);
   va_end(arguments);
   findings.push_back(f);

@@ -68,15 +68,14 @@ static bool is_pinned(const void *pointer) {
 }
 
 static cudaError_t check_launch(const void *kernel, dim3 grid, int threads, size_t shared_bytes) {
-  const uint64_t blocks = (uint64_t)grid.x * grid.y * grid.z;
   const auto allowed = allowed_shared_bytes.find(kernel);
   const size_t limit = allowed == allowed_shared_bytes.end() ? 48 * 1024 : allowed->second;
   if (threads < WARP || threads % WARP || threads > 1024) {
     report(EMULATOR_BAD_LAUNCH, {}, "%d threads: a multiple of 32 up to 1024", threads);
     return cudaErrorInvalidConfiguration;
   }
-  if (!blocks || grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535 || blocks > 1u << 22) {
-    report(EMULATOR_BAD_LAUNCH, {}, "grid %u x %u x %u (here at most 4M blocks)", grid.x, grid.y, grid.z);
+  if (!grid.x || grid.x > 1u << 22 || grid.y != 1 || grid.z != 1) {
+    report(EMULATOR_BAD_LAUNCH, {}, "grid %u x %u x %u: one dimension, here at most 4M blocks", grid.x, grid.y, grid.z);
     return cudaErrorInvalidConfiguration;
   }
   if (shared_bytes > limit) {
@@ -93,7 +92,7 @@ cudaError_t enqueue_launch(const void *kernel, dim3 grid, int threads, size_t sh
   const cudaError_t error = on == device ? check_launch(kernel, grid, threads, shared_bytes) : cudaErrorInvalidResourceHandle;
   if (error) return status(error);
   return status(enqueue(stream, [=] {
-    const Launch launch = {grid, threads, shared_bytes, on, model().arch, new_launch_id(), &body, options};
+    const Launch launch = {grid.x, threads, shared_bytes, on, model().arch, new_launch_id(), &body, options};
     add_kernel(kernel);
     run_grid(launch);
   }));

@@ -212,7 +212,6 @@ void Worker::prepare(const Launch &launch, uint32_t number) {
   block.threads = block.live = launch.threads;
   block.warps = launch.threads / WARP;
   block.number = number;
-  block.index = dim3(number % launch.grid.x, number / launch.grid.x % launch.grid.y, number / launch.grid.x / launch.grid.y);
   block.random = (launch.options.seed * 1000003 + number) * 0x9E3779B97F4A7C15u | 1;
   block.stopped = block.fences = block.proxy_fences = false;
   block.history.clear();
@@ -293,7 +292,7 @@ static uint32_t block_number(const Launch &launch, uint32_t turn, uint32_t block
 
 void run_grid(const Launch &launch) {
   static std::vector<std::unique_ptr<Worker>> workers;  // launches do not overlap: see runtime.cpp
-  const uint32_t blocks = launch.grid.x * launch.grid.y * launch.grid.z;
+  const uint32_t blocks = launch.grid;
   const int wanted = launch.options.os_threads ? launch.options.os_threads : (int)std::thread::hardware_concurrency();
   const size_t count = std::max<size_t>(1, std::min<size_t>((size_t)wanted, blocks));
   while (workers.size() < count) workers.emplace_back(new Worker);

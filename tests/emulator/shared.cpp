@@ -9,8 +9,8 @@ namespace emulator {
 
 int thread_index() { return current->thread; }
 int block_threads() { return current->block->threads; }
-dim3 block_index() { return current->block->index; }
-dim3 grid_size() { return current->block->launch->grid; }
+int block_index() { return (int)current->block->number; }
+int grid_blocks() { return (int)current->block->launch->grid; }
 
 void *shared_memory(size_t bytes, const char *file, int line) {
   const Block &block = *current->block;

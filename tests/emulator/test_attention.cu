@@ -17,7 +17,7 @@ void (*mutant_kernel(int mutant, std::integer_sequence<int, I...>))(Params) {
 
 Outcome run(const Problem &p, int mutant) {
   const auto kernel = mutant_kernel(mutant, std::make_integer_sequence<int, attention::MUTANTS>());
-  const dim3 grid((unsigned)((p.n + attention::ROWS - 1) / attention::ROWS), (unsigned)p.heads);
+  const dim3 grid((unsigned)((p.n + attention::ROWS - 1) / attention::ROWS * p.heads));
   return outcome_of(p, [&](const Tensors &t) {
     const Params params = {t.q, t.k, t.v, t.o, t.lse, p.n, (float)(1.4426950408889634 / sqrt(D))};
     (void)SPINDLE__LAUNCH(kernel, grid, attention::THREADS, sizeof(attention::Smem), nullptr, params);

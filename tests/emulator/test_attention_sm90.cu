@@ -26,7 +26,7 @@ CUtensorMap panels(const Problem &p, const spindle::bf16 *x, uint32_t rows) {
 
 Outcome run(const Problem &p, int mutant) {
   const auto kernel = mutant_kernel(mutant, std::make_integer_sequence<int, attention_sm90::MUTANTS>());
-  const dim3 grid((unsigned)((p.n + attention_sm90::ROWS - 1) / attention_sm90::ROWS), (unsigned)p.heads);
+  const dim3 grid((unsigned)((p.n + attention_sm90::ROWS - 1) / attention_sm90::ROWS * p.heads));
   if (spindle::prim::allow_shared(kernel, sizeof(attention_sm90::Smem))) exit(2);
   return outcome_of(p, [&](const Tensors &t) {
     const Params params = {panels(p, t.q, attention_sm90::ROWS),

@@ -163,10 +163,6 @@ KERNEL no_pointer(uint32_t *out) {
   *(volatile uint32_t *)(address + 4 * (uintptr_t)LANE) = 1;
 }
 KERNEL blocks_collide(uint32_t *out) { prim::st_global(out + LANE + (Wrong ? 0 : 32 * prim::block_x()), 1u); }
-KERNEL constant_written(uint32_t *out) {
-  prim::st_global(out + LANE, 1u);
-  out[512 + LANE] = Wrong ? prim::ld_global_nc(out + LANE) : prim::ld_global(out + LANE);
-}
 /* The last block to arrive adds up what all have written, which their fences make visible. */
 KERNEL no_device_fence(uint32_t *out) {
   const uint32_t shared = prim::shared_address(&prim::shared<Map>());
@@ -228,7 +224,6 @@ const Case CASES[] = {
     OUT(plain_global_end, 1, 32, GLOBAL_BOUNDS, true),
     OUT(no_pointer, 1, 32, FAULT, false),
     OUT(blocks_collide, 2, 32, GLOBAL_RACE, false),
-    OUT(constant_written, 1, 32, GLOBAL_RACE, false),
     OUT(no_device_fence, 5, 32, GLOBAL_RACE, false),
 };
 

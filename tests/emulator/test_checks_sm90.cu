@@ -71,10 +71,6 @@ KERNEL written_after_arrival(uint32_t *out) {
     out[LANE] = prim::ld_shared<uint32_t>(at(map.at[LANE ^ 1]));
   }
 }
-KERNEL no_election(uint32_t *out) {
-  if (Wrong && LANE == 5) return;
-  out[LANE] = prim::elect_one();
-}
 
 /* ---- Bulk copies ----------------------------------------------------------------------------------------------------- */
 
@@ -228,7 +224,6 @@ const Case CASES[] = {
     BLOCK(parity_wrong, 32, DEADLOCK),
     BLOCK(parity_of_two, 32, BAD_MBARRIER),
     BLOCK(written_after_arrival, 64, READ_AFTER_WRITE),
-    BLOCK(no_election, 32, DEADLOCK),
     BLOCK(bytes_not_announced, 32, PENDING),
     BLOCK(bytes_too_many, 32, DEADLOCK),
     BLOCK(load_not_awaited, 32, UNFINISHED),
