@@ -29,6 +29,7 @@ struct Sm90Tile {
   using K = Panels<D, KEYS>;
   using V = Panels<DV, KEYS>;
   static_assert(K::WIDTH == V::WIDTH, "boxes of one shape");
+  static_assert(KEYS % SM90_SLOT_STEP == 0, "whole boxes");
 };
 
 /* A step: what lasts while a segment is brought is kept here. */

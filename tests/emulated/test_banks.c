@@ -7,8 +7,8 @@
 #include "support/attend.h"
 #include "support/methods.h"
 
-enum { DIMS = 4 };
-static const int32_t dims[DIMS] = {64, 96, 128, 256};
+enum { DIMS = 5 };
+static const int32_t dims[DIMS] = {64, 96, 128, 192, 256}; /* of Q and K; beside 192, V's is 128 */
 
 /* Raw keys, in tiles that are full and in one that is not. */
 typedef struct problem {
@@ -17,9 +17,10 @@ typedef struct problem {
 static const problem prefill = {64, 200}, decode = {3, 700};
 
 static void attend(test_random *r, const problem *p, int32_t dim) {
-  test_setup setup = {.backend = SPINDLE_BACKEND_CUDA,
-                      .schedule = SPINDLE_SCHEDULE_IN_LOOP,
-                      .shape = {.q_dtype = SPINDLE_BF16, .num_q_heads = 1, .head_dim_qk = dim}};
+  test_setup setup = {
+      .backend = SPINDLE_BACKEND_CUDA,
+      .schedule = SPINDLE_SCHEDULE_IN_LOOP,
+      .shape = {.q_dtype = SPINDLE_BF16, .num_q_heads = 1, .head_dim_qk = dim, .head_dim_v = dim == 192 ? 128 : dim}};
   test_request q = test_request_make(r, &setup.shape, test_rule(SPINDLE_ROPE_DEFAULT, dim), p->rows, p->keys, 1);
   emulator_forget();
   test_attend(&setup, &q, 1);
@@ -65,12 +66,13 @@ static void check_file(const char *arch, const problem *p, const char *file, con
 
 /* A row of 96 channels is one and a half lines of banks, so lanes go on in the next row, or (Hopper, decode) in a panel of 64
  * bytes that lies on the same banks. */
-Test(banks, copies) { check_file("80", &prefill, "units.cuh", (uint64_t[]){1, 1, 1, 1}); }
-Test(banks, copies_of_queries_to_hopper) { check_file("90", &prefill, "queries.cuh", (uint64_t[]){1, 2, 1, 1}); }
-Test(banks, copies_of_keys_to_hopper) { check_file("90", &prefill, "units.cuh", (uint64_t[]){1, 2, 1, 1}); }
-Test(banks, copies_of_decode) { check_file("80", &decode, "units.cuh", (uint64_t[]){1, 2, 1, 1}); }
+Test(banks, copies) { check_file("80", &prefill, "units.cuh", (uint64_t[]){1, 1, 1, 1, 1}); }
+Test(banks, copies_of_queries_to_hopper) { check_file("90", &prefill, "queries.cuh", (uint64_t[]){1, 2, 1, 1, 1}); }
+Test(banks, copies_of_keys_to_hopper) { check_file("90", &prefill, "units.cuh", (uint64_t[]){1, 2, 1, 1, 1}); }
+Test(banks, copies_of_decode) { check_file("80", &decode, "units.cuh", (uint64_t[]){1, 2, 1, 1, 1}); }
 
-/* Hopper and decode, 64 channels: half a warp has a row and the eighth after it, which lie on the same half of the banks. */
-Test(banks, rotation) { check_file("80", &prefill, "rotate.cuh", (uint64_t[]){1, 2, 1, 1}); }
-Test(banks, rotation_on_hopper) { check_file("90", &prefill, "rotate.cuh", (uint64_t[]){2, 3, 1, 1}); }
-Test(banks, rotation_of_decode) { check_file("80", &decode, "rotate.cuh", (uint64_t[]){2, 3, 1, 1}); }
+/* Hopper and decode, 64 channels: half a warp has a row and the eighth after it, which lie on the same half of the banks;
+ * 192 channels, which are 24 lanes: every third half does, there and before Hopper. */
+Test(banks, rotation) { check_file("80", &prefill, "rotate.cuh", (uint64_t[]){1, 2, 1, 2, 1}); }
+Test(banks, rotation_on_hopper) { check_file("90", &prefill, "rotate.cuh", (uint64_t[]){2, 3, 1, 2, 1}); }
+Test(banks, rotation_of_decode) { check_file("80", &decode, "rotate.cuh", (uint64_t[]){2, 3, 1, 2, 1}); }
