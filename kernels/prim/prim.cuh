@@ -14,7 +14,7 @@
  *
  * and for sm_90a
  *
- *   mbarrier.cuh  barriers in shared memory        tma.cuh         bulk and tensor copies, fence_proxy_async
+ *   mbarrier.cuh  barriers in shared memory        tma.cuh         copies of boxes, fence_proxy_async
  *   wgmma.cuh     products of a warpgroup          tensor_map.cuh  swizzles; (host) tensor maps
  *   warpgroup.cuh setmaxnreg */
 #ifndef SPINDLE_KERNELS_PRIM_PRIM_CUH

@@ -1,5 +1,5 @@
-/* Swizzles of shared memory, and tensor maps, which the host encodes for tma_load and tma_store. The driver's encoder is asked
- * for at run time, so nothing links libcuda. CUDA Driver API: cuTensorMapEncodeTiled. */
+/* Swizzles of shared memory, and tensor maps, which the host encodes for tma_load. The driver's encoder is asked for at run
+ * time, so nothing links libcuda. CUDA Driver API: cuTensorMapEncodeTiled. */
 #ifndef SPINDLE_KERNELS_PRIM_TENSOR_MAP_CUH
 #define SPINDLE_KERNELS_PRIM_TENSOR_MAP_CUH
 

@@ -1,6 +1,6 @@
 /* attention.cuh the Hopper way: bf16, head dim 128, causal; a block has 128 query rows of one head. Of its three warpgroups the
- * first loads by TMA, the others have 64 rows each: S = Q K^T from shared memory, P V with P in registers and V as it lies, rows
- * = keys. The product of the next tile runs behind the softmax of this one.
+ * first loads K and V by TMA, the others have 64 rows each, which they copy themselves: S = Q K^T from shared memory, P V with P
+ * in registers and V as it lies, rows = keys. The product of the next tile runs behind the softmax of this one.
  *
  * Mutant != HEALTHY plants one bug; test_attention_sm90.cu says who must be found how.
  *
@@ -19,34 +19,33 @@ using namespace spindle;
 
 enum Mutant {
   HEALTHY,
-  NO_FULL_WAIT,        /* K is read without waiting for it */
-  WRONG_PARITY,        /* of the wait for V */
-  ONE_WARP_WAITS,      /* for V, and the others go on */
-  NO_EMPTY_WAIT,       /* the producer does not wait for a free stage */
-  HALF_THE_BYTES,      /* are announced */
-  NO_BYTES,            /* announced at all: arrives only */
-  TOO_MANY_ARRIVALS,   /* expected at empty_k */
-  EARLY_RELEASE,       /* V's stage is given back before its product is done */
-  NO_INIT_FENCE,       /* between mbarrier_init and TMA */
-  NO_INIT_SYNC,        /* between mbarrier_init and the others */
-  NO_WGMMA_FENCE,      /* before P V */
-  NO_WGMMA_COMMIT,     /* of the last P V */
-  NO_WGMMA_WAIT,       /* for the last P V */
-  WAIT_TOO_FEW,        /* S is used while one group too many may be under way */
-  EARLY_PACK,          /* P changes while P V reads it */
-  EARLY_RESCALE,       /* O changes while P V adds to it */
-  MISSING_WARP,        /* one warp skips P V */
-  WRONG_SWIZZLE,       /* in the descriptor of K */
-  WRONG_STRIDE,        /* in the descriptor of K */
-  WRONG_LEADING,       /* in the descriptor of V */
-  NOT_TRANSPOSED,      /* V as if it were K-major */
-  NO_ADVANCE,          /* every k-step reads the first 16 channels */
-  MISALIGNED_TILE,     /* K begins 512 bytes late */
-  WRONG_COORDINATE,    /* V one row late */
-  NO_PROXY_FENCE,      /* between staging O and storing it */
-  NO_EPILOGUE_BARRIER, /* there neither */
-  NO_STORE_WAIT,       /* the thread that stores O ends at once */
-  TOO_MANY_REGISTERS,  /* 8 more than there are */
+  NO_FULL_WAIT,       /* K is read without waiting for it */
+  WRONG_PARITY,       /* of the wait for V */
+  ONE_WARP_WAITS,     /* for V, and the others go on */
+  NO_EMPTY_WAIT,      /* the producer does not wait for a free stage */
+  HALF_THE_BYTES,     /* are announced */
+  NO_BYTES,           /* announced at all: arrives only */
+  TOO_MANY_ARRIVALS,  /* expected at empty_k */
+  EARLY_RELEASE,      /* V's stage is given back before its product is done */
+  NO_INIT_FENCE,      /* between mbarrier_init and TMA */
+  NO_INIT_SYNC,       /* between mbarrier_init and the others */
+  NO_WGMMA_FENCE,     /* before P V */
+  NO_WGMMA_COMMIT,    /* of the last P V */
+  NO_WGMMA_WAIT,      /* for the last P V */
+  WAIT_TOO_FEW,       /* S is used while one group too many may be under way */
+  EARLY_PACK,         /* P changes while P V reads it */
+  EARLY_RESCALE,      /* O changes while P V adds to it */
+  MISSING_WARP,       /* one warp skips P V */
+  WRONG_SWIZZLE,      /* in the descriptor of K */
+  WRONG_STRIDE,       /* in the descriptor of K */
+  WRONG_LEADING,      /* in the descriptor of V */
+  NOT_TRANSPOSED,     /* V as if it were K-major */
+  NO_ADVANCE,         /* every k-step reads the first 16 channels */
+  MISALIGNED_TILE,    /* K begins 512 bytes late */
+  WRONG_COORDINATE,   /* V one row late */
+  NO_PROXY_FENCE,     /* between copying Q and multiplying it */
+  NO_QUERY_BARRIER,   /* there neither */
+  TOO_MANY_REGISTERS, /* 8 more than there are */
   MASK_OFF_BY_ONE,
   MUTANTS
 };
@@ -57,16 +56,18 @@ template <int Rows>
 struct Tile {
   alignas(1024) bf16 panel[D / WIDTH][Rows][WIDTH];
 };
-struct Smem {   /* 97 KiB */
-  Tile<ROWS> q; /* later O */
+struct Smem { /* 97 KiB */
+  Tile<ROWS> q;
   Tile<KEYS> k[STAGES], v[STAGES];
-  uint64_t full_q, full_k[STAGES], full_v[STAGES], empty_k[STAGES], empty_v[STAGES];
-  uint64_t spare[55]; /* for a mutant that moves a tile up */
+  uint64_t full_k[STAGES], full_v[STAGES], empty_k[STAGES], empty_v[STAGES];
+  uint64_t spare[56]; /* for a mutant that moves a tile up */
 };
 
 struct Params {
-  CUtensorMap q, k, v, o; /* [heads][n][D], boxes of ROWS (64 for o) or KEYS rows of a panel */
-  float *lse;             /* [heads][n], natural logarithm */
+  CUtensorMap k, v; /* boxes of KEYS rows of a panel */
+  const bf16 *q;    /* [heads][n][D], as are K, V and O */
+  bf16 *o;
+  float *lse; /* [heads][n], natural logarithm */
   int n;
   float scale_log2; /* softmax scale times log2(e) */
 };
@@ -77,18 +78,15 @@ SPINDLE__DEVICE uint32_t at(const T &object) {
 }
 
 /* Both panels of a tile from row `row` of a head. */
-template <int Rows>
-SPINDLE__DEVICE void load(const Tile<Rows> &tile, const CUtensorMap &map, int row, int head, uint32_t full, uint32_t shift = 0) {
+SPINDLE__DEVICE void load(const Tile<KEYS> &tile, const CUtensorMap &map, int row, int head, uint32_t full, uint32_t shift = 0) {
   SPINDLE__UNROLL
-  for (int p = 0; p < D / WIDTH; ++p) prim::tma_load(at(tile.panel[p]) + shift, map, {p * WIDTH, row, head}, full);
+  for (int p = 0; p < D / WIDTH; ++p) prim::tma_load(at(tile.panel[p]) + shift, map, {p * WIDTH, row, head, 0}, full);
 }
 
 template <int Mutant>
-SPINDLE__DEVICE void produce(Smem &smem, const Params &p, int first_row, int head, int tiles) {
+SPINDLE__DEVICE void produce(Smem &smem, const Params &p, int head, int tiles) {
   constexpr uint32_t BYTES = sizeof(Tile<KEYS>), ANNOUNCED = Mutant == HALF_THE_BYTES ? BYTES / 2 : BYTES;
   prim::prefetch_tensor_map(p.k);
-  prim::mbarrier_arrive_expect_tx(at(smem.full_q), sizeof(Tile<ROWS>));
-  load(smem.q, p.q, first_row, head, at(smem.full_q));
   for (int j = 0; j < tiles; ++j) {
     const int stage = j % STAGES;
     const uint32_t before = (uint32_t)(j / STAGES & 1) ^ 1;
@@ -103,6 +101,20 @@ SPINDLE__DEVICE void produce(Smem &smem, const Params &p, int first_row, int hea
     prim::mbarrier_arrive_expect_tx(at(smem.full_v[stage]), BYTES);
     load(smem.v[stage], p.v, j * KEYS + (Mutant == WRONG_COORDINATE ? 1 : 0), head, at(smem.full_v[stage]));
   }
+}
+
+/* The warpgroup's 64 rows of Q, zeros past the last. Threads write what wgmma reads: each fences what it wrote. */
+template <int Mutant>
+SPINDLE__DEVICE void copy_queries(const Smem &smem, const Params &p, int first_row, int head, int group) {
+  for (int i = prim::thread_index() % 128; i < 64 * D / 8; i += 128) {
+    const int row = i / (D / 8), chunk = i % (D / 8), from = first_row + row < p.n ? first_row + row : 0;
+    const uint32_t offset = prim::swizzled((uint32_t)(row * 128 + chunk % 8 * 16), prim::SWIZZLE_128B);
+    prim::cp_async<16>(at(smem.q.panel[chunk / 8][64 * group]) + offset, p.q + ((int64_t)head * p.n + from) * D + 8 * chunk,
+                       first_row + row < p.n ? 16 : 0);
+  }
+  prim::cp_async_wait_all();
+  if (Mutant != NO_PROXY_FENCE) prim::fence_proxy_async();
+  if (Mutant != NO_QUERY_BARRIER) prim::bar_sync(1 + group, 128);
 }
 
 /* S = Q K^T for the warpgroup's 64 rows: 8 k-steps of 16 channels, 4 a panel. A group of its own. */
@@ -180,10 +192,8 @@ SPINDLE__DEVICE void scale(float (&o)[D / 8][4], const float (&by)[2]) {
   for (int i = 0; i < D / 2; ++i) o[i / 4][i % 4] *= by[i % 4 / 2];
 }
 
-/* Normalises and stages O where the warpgroup's Q was, whose last reader is the warpgroup itself; one thread stores it. */
-template <int Mutant>
-SPINDLE__DEVICE void store(const Params &p, Smem &smem, float (&o)[D / 8][4], const float (&maximum)[2], float (&sum)[2],
-                           int head, int first_row, int group) {
+SPINDLE__DEVICE void store(const Params &p, float (&o)[D / 8][4], const float (&maximum)[2], float (&sum)[2], int head,
+                           int first_row) {
   const int lane = prim::lane(), g = lane / 4, t = lane % 4, warp_row = prim::warp() % 4 * 16;
   float inverse[2];
   SPINDLE__UNROLL
@@ -198,17 +208,10 @@ SPINDLE__DEVICE void store(const Params &p, Smem &smem, float (&o)[D / 8][4], co
   scale(o, inverse);
   SPINDLE__UNROLL
   for (int i = 0; i < D / 4; ++i) {
-    const int j = i / 2, row = warp_row + g + i % 2 * 8;
-    const uint32_t offset = prim::swizzled((uint32_t)(row * 128 + j % 8 * 16 + t * 4), prim::SWIZZLE_128B);
-    prim::st_shared(at(smem.q.panel[j / 8][64 * group]) + offset, prim::pack<bf16>(o[j][i % 2 * 2], o[j][i % 2 * 2 + 1]));
+    const int j = i / 2, row = first_row + warp_row + g + i % 2 * 8;
+    bf16 *const to = p.o + ((int64_t)head * p.n + row) * D + 8 * j + 2 * t;
+    if (row < p.n) prim::st_global((uint32_t *)to, prim::pack<bf16>(o[j][i % 2 * 2], o[j][i % 2 * 2 + 1]));
   }
-  if (Mutant != NO_PROXY_FENCE) prim::fence_proxy_async();
-  if (Mutant != NO_EPILOGUE_BARRIER) prim::bar_sync(1 + group, 128);
-  if (prim::thread_index() % 128) return;
-  SPINDLE__UNROLL
-  for (int i = 0; i < D / WIDTH; ++i) prim::tma_store(p.o, {i * WIDTH, first_row, head}, at(smem.q.panel[i][64 * group]));
-  prim::bulk_commit();
-  if (Mutant != NO_STORE_WAIT) prim::bulk_wait_read<0>();
 }
 
 template <int Mutant>
@@ -227,7 +230,7 @@ SPINDLE__DEVICE void consume(Smem &smem, const Params &p, int first_row, int hea
   SPINDLE__UNROLL
   for (int i = 0; i < D / 2; ++i) o[i / 4][i % 4] = 0.0f;
 
-  prim::mbarrier_wait(at(smem.full_q), 0);
+  copy_queries<Mutant>(smem, p, first_row, head, group);
   prim::mbarrier_wait(at(smem.full_k[0]), 0);
   scores<Mutant>(s, smem, group, 0);
   prim::wgmma_wait<0>(s);
@@ -259,7 +262,7 @@ SPINDLE__DEVICE void consume(Smem &smem, const Params &p, int first_row, int hea
   accumulate<Mutant>(o, weights, smem, (tiles - 1) % STAGES);
   if (Mutant != NO_WGMMA_COMMIT) prim::wgmma_commit();
   if (Mutant != NO_WGMMA_WAIT) prim::wgmma_wait<0>(o);
-  store<Mutant>(p, smem, o, maximum, sum, head, first_row, group);
+  store(p, o, maximum, sum, head, first_row);
 }
 
 template <int Mutant>
@@ -269,7 +272,6 @@ __global__ void __launch_bounds__(THREADS, 1) kernel(const __grid_constant__ Par
   const int first_row = prim::block_x() % blocks * ROWS;
   const int keys = min(first_row + ROWS, p.n), tiles = (keys + KEYS - 1) / KEYS;
   if (prim::thread_index() == 0) {
-    prim::mbarrier_init(at(smem.full_q), 1);
     for (int i = 0; i < STAGES; ++i) {
       prim::mbarrier_init(at(smem.full_k[i]), 1);
       prim::mbarrier_init(at(smem.full_v[i]), 1);
@@ -281,7 +283,7 @@ __global__ void __launch_bounds__(THREADS, 1) kernel(const __grid_constant__ Par
   if (Mutant != NO_INIT_SYNC) prim::sync_block();
   if (role == 0) {
     prim::setmaxnreg_dec<40>();
-    if (prim::thread_index() == 0) produce<Mutant>(smem, p, first_row, head, tiles);
+    if (prim::thread_index() == 0) produce<Mutant>(smem, p, head, tiles);
   } else {
     prim::setmaxnreg_inc<Mutant == TOO_MANY_REGISTERS ? 240 : 232>();
     consume<Mutant>(smem, p, first_row + 64 * (role - 1), head, tiles, role - 1);

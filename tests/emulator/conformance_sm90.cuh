@@ -46,44 +46,11 @@ __global__ void __launch_bounds__(384, 1) registers(uint32_t *out) {
   out[prim::thread_index()] = (uint32_t)prim::thread_index() * 3;
 }
 
-/* Twice: two loads of one phase, announced together, then stored elsewhere. */
-__global__ void bulk_copies(const uint32_t *in, uint32_t *out) {
-  struct Map {
-    uint32_t at[2][64];
-    uint64_t full;
-  };
-  Map &map = prim::shared<Map>();
-  const uint32_t full = prim::shared_address(&map.full);
-  if (prim::lane() == 0) {
-    prim::mbarrier_init(full, 1);
-    prim::fence_mbarrier_init();
-  }
-  prim::sync_warp();
-  for (uint32_t round = 0; round < 2; ++round) {
-    if (prim::lane() == 0) {
-      prim::bulk_wait_read<0>();
-      prim::mbarrier_arrive_expect_tx(full, 512);
-      for (int i = 0; i < 2; ++i) prim::bulk_load(prim::shared_address(map.at[i]), in + round * 128 + 64 * i, 256, full);
-    }
-    prim::mbarrier_wait(full, round);
-    for (int i = 0; i < 4; ++i) map.at[i / 2][i % 2 * 32 + prim::lane()] += 1000;
-    prim::fence_proxy_async();
-    prim::sync_warp();
-    if (prim::lane() == 0) {
-      prim::bulk_store(out + round * 128, prim::shared_address(map.at), 512);
-      prim::bulk_commit();
-    }
-    prim::sync_warp();
-  }
-  prim::bulk_wait<0>();
-}
-
 struct Box {
-  int at[5];
+  int at[4];
   uint32_t bytes;
 };
-/* Loads a box over 0xee, and shows shared memory as it is. */
-template <int Rank>
+/* Loads a box over 0xee, twice, and shows shared memory as it is. */
 __global__ void tma_load(const __grid_constant__ CUtensorMap map, Box box, uint32_t *out) {
   struct Map {
     uint32_t tile[4096];
@@ -91,39 +58,22 @@ __global__ void tma_load(const __grid_constant__ CUtensorMap map, Box box, uint3
   };
   Map &smem = prim::shared<Map>();
   const uint32_t full = prim::shared_address(&smem.full);
-  for (uint32_t i = (uint32_t)prim::lane(); i < 4096; i += 32) smem.tile[i] = 0xeeeeeeeeu;
-  prim::fence_proxy_async();
   if (prim::lane() == 0) {
     prim::mbarrier_init(full, 1);
     prim::fence_mbarrier_init();
     prim::prefetch_tensor_map(map);
   }
-  prim::sync_warp();
-  if (prim::lane() == 0) {
-    int at[Rank];
-    for (int i = 0; i < Rank; ++i) at[i] = box.at[i];
-    prim::mbarrier_arrive_expect_tx(full, box.bytes);
-    prim::tma_load(prim::shared_address(smem.tile), map, at, full);
+  for (uint32_t round = 0; round < 2; ++round) {
+    for (uint32_t i = (uint32_t)prim::lane(); i < 4096; i += 32) smem.tile[i] = 0xeeeeeeeeu;
+    prim::fence_proxy_async();
+    prim::sync_warp();
+    if (prim::lane() == 0) {
+      prim::mbarrier_arrive_expect_tx(full, box.bytes);
+      prim::tma_load(prim::shared_address(smem.tile), map, box.at, full);
+    }
+    prim::mbarrier_wait(full, round);
   }
-  prim::mbarrier_wait(full, 0);
   for (uint32_t i = (uint32_t)prim::lane(); i < 4096; i += 32) out[i] = smem.tile[i];
-}
-/* Shared memory word i is i; stores the box. */
-template <int Rank>
-__global__ void tma_store(const __grid_constant__ CUtensorMap map, Box box) {
-  struct Map {
-    uint32_t tile[4096];
-  };
-  Map &smem = prim::shared<Map>();
-  for (uint32_t i = (uint32_t)prim::lane(); i < 4096; i += 32) smem.tile[i] = i;
-  prim::fence_proxy_async();
-  prim::sync_warp();
-  if (prim::lane()) return;
-  int at[Rank];
-  for (int i = 0; i < Rank; ++i) at[i] = box.at[i];
-  prim::tma_store(map, at, prim::shared_address(smem.tile));
-  prim::bulk_commit();
-  prim::bulk_wait_read<0>();
 }
 
 /* A tile of Boxes x Panels boxes of box_bytes, panel by panel, as kernels load theirs: a lane of warp 0 a box, from where

@@ -53,14 +53,13 @@ struct Copy {
   Site site;
 };
 
-// A bulk copy, of a box of a tensor (rank > 0) or of bytes in a row.
+// A bulk copy, of a box of a tensor.
+constexpr int BOX_RANK = 4;
 struct BulkCopy {
   uint32_t shared, bytes;
-  char *global;
-  int rank, at[5];
+  int at[BOX_RANK];
   TensorMap map;
-  uint32_t barrier;  // of a load
-  bool done;
+  uint32_t barrier;
   Site site;
 };
 
@@ -82,9 +81,6 @@ struct Fiber {
   std::vector<Copy> copies;
   std::vector<size_t> groups;  // ends of committed groups in copies
   size_t next_copy = 0, next_group = 0;
-  std::vector<BulkCopy> stores;      // the same for bulk stores
-  std::vector<size_t> store_groups;  // later than those waited for
-  size_t next_store = 0, next_store_group = 0;
   uint32_t waits_barrier = 0, waits_parity = 0;  // the mbarrier that it waits for, for the deadlock report
 };
 
@@ -246,8 +242,7 @@ void check_bulk_barrier(Fiber *fiber, uint32_t address, Site site);
 std::string describe_mbarrier(const Block &block, uint32_t address);
 
 // bulk.cpp
-bool land_load(Block &block);  // one of those under way; false: none
-void finish_stores(Fiber *fiber);
+bool land_load(Block &block);     // one of those under way; false: none
 void finish_loads(Block &block);  // at a block's end
 
 // wgmma.cpp

@@ -48,8 +48,8 @@ enum emulator_kind {
   EMULATOR_BAD_LAUNCH,    /* grid, block, shared memory or an instruction that the device has not */
   EMULATOR_BAD_MBARRIER,  /* not initialised, too many arrivals or bytes, its words touched */
   EMULATOR_PROXY,         /* the async proxy meets what threads wrote, and nobody called fence_proxy_async */
-  EMULATOR_IN_FLIGHT,     /* changes shared memory or registers that a wgmma or bulk store not waited for still uses */
-  EMULATOR_BAD_COPY,      /* bulk copies: tensor map, rank, size */
+  EMULATOR_IN_FLIGHT,     /* changes shared memory or registers that a wgmma not waited for still uses */
+  EMULATOR_BAD_COPY,      /* bulk copies: tensor map, rank */
   EMULATOR_BAD_WGMMA,     /* descriptors, a missing wgmma_fence, warps that disagree */
   EMULATOR_BAD_REGISTERS, /* setmaxnreg */
   EMULATOR_KINDS

@@ -165,30 +165,8 @@ void setmaxnreg_inc(EMULATOR_HERE) {
 constexpr bool BULK_COPIES = true; // that the device has them, calls check
 inline void fence_proxy_async() { emulator::fence_proxy_async(); }
 inline void prefetch_tensor_map(const CUtensorMap &map, EMULATOR_HERE) { emulator::prefetch_tensor_map(&map, file, line); }
-template <int Rank>
-void tma_load(uint32_t to, const CUtensorMap &map, const int (&at)[Rank], uint32_t barrier, EMULATOR_HERE) {
-  static_assert(Rank >= 1 && Rank <= 5, "dimensions of a tensor map");
-  emulator::tensor_load(to, &map, Rank, at, barrier, file, line);
-}
-template <int Rank>
-void tma_store(const CUtensorMap &map, const int (&at)[Rank], uint32_t from, EMULATOR_HERE) {
-  static_assert(Rank >= 1 && Rank <= 5, "dimensions of a tensor map");
-  emulator::tensor_store(&map, Rank, at, from, file, line);
-}
-inline void bulk_load(uint32_t to, const void *from, uint32_t bytes, uint32_t barrier, EMULATOR_HERE) {
-  emulator::bulk_load(to, from, bytes, barrier, file, line);
-}
-inline void bulk_store(void *to, uint32_t from, uint32_t bytes, EMULATOR_HERE) {
-  emulator::bulk_store(to, from, bytes, file, line);
-}
-inline void bulk_commit() { emulator::commit_stores(); }
-template <int Pending>
-void bulk_wait() {
-  emulator::wait_stores(Pending);
-}
-template <int Pending>
-void bulk_wait_read() {
-  emulator::wait_stores(Pending);
+inline void tma_load(uint32_t to, const CUtensorMap &map, const int (&at)[4], uint32_t barrier, EMULATOR_HERE) {
+  emulator::tma_load(to, &map, at, barrier, file, line);
 }
 
 // wgmma.cuh

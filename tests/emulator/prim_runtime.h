@@ -52,12 +52,7 @@ void mbarrier_wait(uint32_t barrier, uint32_t parity, const char *file, int line
 // bulk copies
 void fence_proxy_async();
 void prefetch_tensor_map(const void *map, const char *file, int line);
-void tensor_load(uint32_t to, const void *map, int rank, const int *at, uint32_t barrier, const char *file, int line);
-void tensor_store(const void *map, int rank, const int *at, uint32_t from, const char *file, int line);
-void bulk_load(uint32_t to, const void *from, uint32_t bytes, uint32_t barrier, const char *file, int line);
-void bulk_store(void *to, uint32_t from, uint32_t bytes, const char *file, int line);
-void commit_stores();
-void wait_stores(int pending);
+void tma_load(uint32_t to, const void *map, const int *at, uint32_t barrier, const char *file, int line);
 
 // wgmma
 enum class Element { BF16, F16, E4M3 };

@@ -118,7 +118,6 @@ static void fiber_main() {
   Block &block = *fiber->block;
   (*block.launch->body)();
   finish_copies(fiber);
-  finish_stores(fiber);
   finish_wgmma(fiber);
   fiber->done = true;
   Fiber *next = --block.live ? next_or_land(fiber) : nullptr;
@@ -250,9 +249,6 @@ void Worker::prepare(const Launch &launch, uint32_t number) {
     f.copies.clear();
     f.groups.clear();
     f.next_copy = f.next_group = 0;
-    f.stores.clear();
-    f.store_groups.clear();
-    f.next_store = f.next_store_group = 0;
     context_start(&f.context, fiber_main);
   }
   block.ready_warps = 0;

@@ -187,8 +187,8 @@ void shared_write(Fiber *fiber, uint32_t address, uint32_t bytes, Site site, con
     Cell &cell = block.cells[c];
     if (!same(cell, checked)) check_write(fiber, offset, checked = cell, site, what, how == Write::BULK);
     if (block.in_flight[c * CELL / CHUNK]) {
-      report(EMULATOR_IN_FLIGHT, site, "%s by thread %d writes offset %u, which a wgmma or bulk store may still read (no wait)",
-             what, fiber->thread, offset);
+      report(EMULATOR_IN_FLIGHT, site, "%s by thread %d writes offset %u, which a wgmma may still read (no wait)", what,
+             fiber->thread, offset);
     } else {
       check_readers(fiber, offset, marks, site, what);
     }

@@ -30,7 +30,7 @@ uint32_t begin_warp_read(Block &block, int warp);
 // (hold, and undone with -1); when its end is known, the read itself.
 void shared_check_async(Fiber *fiber, uint32_t address, uint32_t bytes, Site site, const char *what);
 void shared_hold(Block &block, uint32_t address, uint32_t bytes, int change);
-void shared_mark_read(Fiber *fiber, uint32_t address, uint32_t bytes, uint32_t warp_read = 0);
+void shared_mark_read(Fiber *fiber, uint32_t address, uint32_t bytes, uint32_t warp_read);
 
 // A write that is done at once; by a cp_async until shared_landed; by a bulk copy until shared_bulk_landed, which makes it the
 // actor's; of a new mbarrier.

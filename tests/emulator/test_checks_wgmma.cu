@@ -52,11 +52,11 @@ __global__ void wgmma_kernel(uint32_t *out) {
 }
 
 /* A tile is read with the swizzle that it was loaded with. */
-KERNEL other_swizzle(const __grid_constant__ CUtensorMap rows) {
+KERNEL other_swizzle(const __grid_constant__ CUtensorMap rows, uint32_t *) {
   Map &map = prepared(1);
   if (prim::thread_index() == 0) {
     prim::mbarrier_arrive_expect_tx(at(map.barrier), sizeof map.tile);
-    prim::tma_load(at(map.tile), rows, {0, 0}, at(map.barrier));
+    prim::tma_load(at(map.tile), rows, {0, 0, 0, 0}, at(map.barrier));
   }
   prim::mbarrier_wait(at(map.barrier), 0);
   constexpr prim::Swizzle MODE = Wrong ? prim::SWIZZLE_64B : prim::SWIZZLE_128B;
@@ -66,9 +66,6 @@ KERNEL other_swizzle(const __grid_constant__ CUtensorMap rows) {
   prim::wgmma<bf16>(d, a, prim::matrix_descriptor<MODE, 16, 8 * prim::swizzle_span(MODE)>(at(map.tile)), false);
   prim::wgmma_commit();
   prim::wgmma_wait<0>(d);
-}
-cudaError_t launch_other_swizzle(bool wrong, uint32_t *words) {
-  return SPINDLE__LAUNCH(wrong ? other_swizzle<true> : other_swizzle<false>, dim3(1), 128, sizeof(Map), nullptr, rows_of(words));
 }
 
 /* cp_async writes as threads do: wgmma needs the fence after the wait. */
@@ -88,7 +85,7 @@ KERNEL copied_by_threads(uint32_t *words) {
 }
 
 /* One warpgroup loads a tile and changes it in place, another multiplies by it: both proxies take turns at the same bytes. */
-KERNEL changed_in_place(uint32_t *words) {
+KERNEL changed_in_place(const __grid_constant__ CUtensorMap rows, uint32_t *) {
   Map &map = prepared(1);
   const uint32_t full = at(map.barrier), changed = at(map.other), empty = at(map.third),
                  mine = at(map.tile) + 8 * (uint32_t)(prim::thread_index() % 128);
@@ -104,7 +101,7 @@ KERNEL changed_in_place(uint32_t *words) {
       if (prim::thread_index() == 0) {
         prim::mbarrier_wait(empty, (round & 1) ^ 1);
         prim::mbarrier_arrive_expect_tx(full, sizeof map.tile);
-        prim::bulk_load(at(map.tile), words, sizeof map.tile, full);
+        prim::tma_load(at(map.tile), rows, {0, 0, 0, 0}, full);
       }
       prim::mbarrier_wait(full, round & 1);
       prim::st_shared(mine, prim::ld_shared<uint32_t>(mine) + 1);
@@ -149,7 +146,7 @@ KERNEL registers_of_three_warps(uint32_t *) {
 #define WGMMA(bug, kind) \
   { "wgmma " #bug, EMULATOR_##kind, false, launch_twins<wgmma_kernel<true, bug>, wgmma_kernel<false, bug>, Map, 1, 128> }
 const Case CASES[] = {
-    {"other swizzle", EMULATOR_BAD_WGMMA, false, launch_other_swizzle},
+    LOADS(other_swizzle, 128, BAD_WGMMA),
     WGMMA(NO_FENCE, BAD_WGMMA),
     WGMMA(NO_PROXY_FENCE, PROXY),
     WGMMA(NO_BARRIER, READ_AFTER_WRITE),
@@ -164,7 +161,7 @@ const Case CASES[] = {
     WGMMA(DISAGREEMENT, BAD_WGMMA),
     WGMMA(D_SHARED, BAD_WGMMA),
     BLOCK(copied_by_threads, 128, PROXY),
-    BLOCK(changed_in_place, 256, PROXY),
+    LOADS(changed_in_place, 256, PROXY),
     BLOCK(registers_too_many, 384, DEADLOCK),
     BLOCK(registers_up_is_down, 128, BAD_REGISTERS),
     BLOCK(registers_of_three_warps, 128, BAD_REGISTERS),
