@@ -30,16 +30,19 @@ struct BoxShape {
   prim::Swizzle swizzle;
 };
 
+/* A dimension of one may have any stride, which the encoder would still check. */
+template <class E>
+uint64_t stride_bytes(int64_t elements, int64_t extent) {
+  return extent > 1 ? (uint64_t)elements * sizeof(E) : 16;
+}
+
 /* Fails where no boxes can be cut from a tensor, for its strides. */
 template <class E>
 cudaError_t encode_boxes(CUtensorMap *map, const Tensor &t, int rows, const BoxShape &box) {
-  const auto stride = [](int64_t elements, int64_t extent) { /* of one there may be any, which the encoder would still check */
-                                                             return (uint64_t)(extent > 1 ? elements * (int64_t)sizeof(E) : 16);
-  };
-  return prim::encode_tensor_map<E, 4>(map, (const E *)t.data,
-                                       {(uint64_t)t.channels, (uint64_t)t.rows, (uint64_t)t.heads, (uint64_t)t.pages},
-                                       {stride(t.row, t.rows), stride(t.head, t.heads), stride(t.page, t.pages)},
-                                       {(uint32_t)box.channels, (uint32_t)rows, 1, 1}, box.swizzle);
+  const uint64_t extents[] = {(uint64_t)t.channels, (uint64_t)t.rows, (uint64_t)t.heads, (uint64_t)t.pages};
+  const uint64_t strides[] = {stride_bytes<E>(t.row, t.rows), stride_bytes<E>(t.head, t.heads), stride_bytes<E>(t.page, t.pages)};
+  return prim::encode_tensor_map<E, 4>(map, (const E *)t.data, extents, strides, {(uint32_t)box.channels, (uint32_t)rows, 1, 1},
+                                       box.swizzle);
 }
 
 inline Tensor cache_of(const spindle__attention_params &p, const spindle_cache &t, int32_t channels) {
