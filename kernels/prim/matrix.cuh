@@ -6,36 +6,19 @@
 
 namespace spindle::prim {
 
-/* Loads 8x8 matrices of 16-bit elements from shared memory: lane 8i+r gives the address of row r of matrix i (16 bytes, 16-byte
- * aligned; lanes past the last matrix give any). r[i] receives elements (g, 2t) and (g, 2t+1) of matrix i, or with _trans
+/* Loads four 8x8 matrices of 16-bit elements from shared memory: lane 8i+r gives the address of row r of matrix i (16 bytes,
+ * 16-byte aligned). r[i] receives elements (g, 2t) and (g, 2t+1) of matrix i, or with _trans
  * elements (2t, g) and (2t+1, g). Free of bank conflicts iff the 8 rows of a matrix differ in address bits 4 to 6. ldmatrix. */
-#define SPINDLE__LDMATRIX_1(suffix, name)                                                                              \
-  SPINDLE__DEVICE void name(uint32_t(&r)[1], uint32_t row) {                                                           \
-    asm volatile("ldmatrix.sync.aligned.m8n8.x1" suffix ".shared.b16 {%0}, [%1];" : "=r"(r[0]) : "r"(row) : "memory"); \
-  }
-#define SPINDLE__LDMATRIX_2(suffix, name)                                             \
-  SPINDLE__DEVICE void name(uint32_t(&r)[2], uint32_t row) {                          \
-    asm volatile("ldmatrix.sync.aligned.m8n8.x2" suffix ".shared.b16 {%0, %1}, [%2];" \
-                 : "=r"(r[0]), "=r"(r[1])                                             \
-                 : "r"(row)                                                           \
-                 : "memory");                                                         \
-  }
-#define SPINDLE__LDMATRIX_4(suffix, name)                                                     \
+#define SPINDLE__LDMATRIX(suffix, name)                                                       \
   SPINDLE__DEVICE void name(uint32_t(&r)[4], uint32_t row) {                                  \
     asm volatile("ldmatrix.sync.aligned.m8n8.x4" suffix ".shared.b16 {%0, %1, %2, %3}, [%4];" \
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])                             \
                  : "r"(row)                                                                   \
                  : "memory");                                                                 \
   }
-SPINDLE__LDMATRIX_1("", ldmatrix)
-SPINDLE__LDMATRIX_2("", ldmatrix)
-SPINDLE__LDMATRIX_4("", ldmatrix)
-SPINDLE__LDMATRIX_1(".trans", ldmatrix_trans)
-SPINDLE__LDMATRIX_2(".trans", ldmatrix_trans)
-SPINDLE__LDMATRIX_4(".trans", ldmatrix_trans)
-#undef SPINDLE__LDMATRIX_1
-#undef SPINDLE__LDMATRIX_2
-#undef SPINDLE__LDMATRIX_4
+SPINDLE__LDMATRIX("", ldmatrix)
+SPINDLE__LDMATRIX(".trans", ldmatrix_trans)
+#undef SPINDLE__LDMATRIX
 
 /* D += A B for A 16x16, B 16x8, D 16x8 in float. T is bf16 or f16.
  *   a[0..3]: rows g, g+8, g, g+8 at columns k = 2t, 2t, 2t+8, 2t+8 (and k+1)

@@ -26,14 +26,13 @@ template <class T, int Rank>
 cudaError_t encode_tensor_map(CUtensorMap *map, const T *base, const uint64_t (&extent)[Rank],
                               const uint64_t (&stride_bytes)[Rank - 1], const uint32_t (&box)[Rank], Swizzle swizzle) {
   static_assert(Rank >= 2 && Rank <= 5, "dimensions of a tensor map");
-  static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, f16> || std::is_same_v<T, float> || sizeof(T) == 1, "element types");
+  static_assert(std::is_same_v<T, bf16> || std::is_same_v<T, f16> || sizeof(T) == 1, "element types");
   using Encode = CUresult (*)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *, const cuuint64_t *,
                               const cuuint32_t *, const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle,
                               CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
-  constexpr CUtensorMapDataType type = std::is_same_v<T, bf16>    ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
-                                       : std::is_same_v<T, f16>   ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
-                                       : std::is_same_v<T, float> ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32
-                                                                  : CU_TENSOR_MAP_DATA_TYPE_UINT8;
+  constexpr CUtensorMapDataType type = std::is_same_v<T, bf16>  ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+                                       : std::is_same_v<T, f16> ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+                                                                : CU_TENSOR_MAP_DATA_TYPE_UINT8;
   constexpr CUtensorMapSwizzle modes[] = {CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_SWIZZLE_64B,
                                           CU_TENSOR_MAP_SWIZZLE_32B};
   if (swizzle != SWIZZLE_NONE && box[0] * sizeof(T) != swizzle_span(swizzle)) return cudaErrorInvalidValue;

@@ -37,15 +37,15 @@ SPINDLE__DEVICE uint32_t fill(Tile &tile) {
   prim::sync_warp();
   return prim::shared_address(&tile);
 }
-template <int N, bool Trans>
+template <bool Trans>
 __global__ void ldmatrix(uint32_t *out) {
-  const uint32_t row = fill(prim::shared<Tile>()) + (uint32_t)(prim::lane() % (8 * N)) * 16;
-  uint32_t r[N];
+  const uint32_t row = fill(prim::shared<Tile>()) + (uint32_t)prim::lane() * 16;
+  uint32_t r[4];
   if constexpr (Trans)
     prim::ldmatrix_trans(r, row);
   else
     prim::ldmatrix(r, row);
-  for (int i = 0; i < N; ++i) out[prim::lane() * N + i] = r[i];
+  for (int i = 0; i < 4; ++i) out[prim::lane() * 4 + i] = r[i];
 }
 template <bool Trans>
 __global__ void ldmatrix_each(uint32_t *out) {

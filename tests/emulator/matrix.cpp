@@ -14,9 +14,9 @@ constexpr int MAX_EACH = 32;
 // ---- ldmatrix ---------------------------------------------------------------------------------------------------------
 
 struct LoadMatrix {
-  uint32_t *r;           // [each][count]
+  uint32_t *r;           // [each][4]
   const uint32_t *rows;  // [each]
-  int each, count;
+  int each;
   bool trans;
 };
 
@@ -32,7 +32,7 @@ static void execute_ldmatrix(Block &block, int warp, Rendezvous &at) {
   Fiber *lanes = &block.fibers[(size_t)warp * WARP];
   const uint32_t read = begin_warp_read(block, warp);
   for (int i = 0; i < all.each; ++i) {
-    for (int m = 0; m < all.count; ++m) {
+    for (int m = 0; m < 4; ++m) {
       uint16_t row[8][8];
       uint32_t address[8];
       for (int r = 0; r < 8; ++r) {
@@ -44,15 +44,15 @@ static void execute_ldmatrix(Block &block, int warp, Rendezvous &at) {
         const int g = l / 4, t = l % 4;
         const uint16_t first = all.trans ? row[2 * t][g] : row[g][2 * t];
         const uint16_t second = all.trans ? row[2 * t + 1][g] : row[g][2 * t + 1];
-        ((LoadMatrix *)at.argument[l])->r[i * all.count + m] = first | (uint32_t)second << 16;
+        ((LoadMatrix *)at.argument[l])->r[i * 4 + m] = first | (uint32_t)second << 16;
       }
     }
   }
   block.counters[SiteKey(at.site.file, at.site.line)].instructions += (uint64_t)all.each;
 }
 
-void ldmatrix(uint32_t *r, const uint32_t *rows, int each, int count, bool trans, const char *file, int line) {
-  LoadMatrix x = {r, rows, each, count, trans};
+void ldmatrix(uint32_t *r, const uint32_t *rows, int each, bool trans, const char *file, int line) {
+  LoadMatrix x = {r, rows, each, trans};
   rendezvous(execute_ldmatrix, ALL, &x, {file, line, nullptr});
 }
 

@@ -109,27 +109,19 @@ void cp_async_wait() {
 inline void cp_async_wait_all() { emulator::wait_copies(-1); }
 
 // matrix.cuh
-template <int N>
-void ldmatrix(uint32_t (&r)[N], uint32_t row, EMULATOR_HERE) {
-  static_assert(N == 1 || N == 2 || N == 4, "x1, x2, x4");
-  emulator::ldmatrix(r, &row, 1, N, false, file, line);
-}
-template <int N>
-void ldmatrix_trans(uint32_t (&r)[N], uint32_t row, EMULATOR_HERE) {
-  static_assert(N == 1 || N == 2 || N == 4, "x1, x2, x4");
-  emulator::ldmatrix(r, &row, 1, N, true, file, line);
-}
+inline void ldmatrix(uint32_t (&r)[4], uint32_t row, EMULATOR_HERE) { emulator::ldmatrix(r, &row, 1, false, file, line); }
+inline void ldmatrix_trans(uint32_t (&r)[4], uint32_t row, EMULATOR_HERE) { emulator::ldmatrix(r, &row, 1, true, file, line); }
 template <class T>
 void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], EMULATOR_HERE) {
   emulator::mma(d, a, b, 1, std::is_same_v<T, bf16>, file, line);
 }
 template <int N>
 void ldmatrix_each(uint32_t (&r)[N][4], const uint32_t (&row)[N], EMULATOR_HERE) {
-  emulator::ldmatrix(r[0], row, N, 4, false, file, line);
+  emulator::ldmatrix(r[0], row, N, false, file, line);
 }
 template <int N>
 void ldmatrix_trans_each(uint32_t (&r)[N][4], const uint32_t (&row)[N], EMULATOR_HERE) {
-  emulator::ldmatrix(r[0], row, N, 4, true, file, line);
+  emulator::ldmatrix(r[0], row, N, true, file, line);
 }
 template <class T, int N>
 void mma_each(float (&d)[N][4], const uint32_t (&a)[4], const uint32_t (&b)[N][2], EMULATOR_HERE) {

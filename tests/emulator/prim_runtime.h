@@ -39,8 +39,8 @@ void copy(uint32_t to, const void *from, int bytes, int from_bytes, const char *
 void commit_copies();
 void wait_copies(int pending);  // -1: all, committed or not
 
-// matrices: `each` matrices of `count` registers from each row address; d += a b[i]
-void ldmatrix(uint32_t *r, const uint32_t *rows, int each, int count, bool trans, const char *file, int line);
+// matrices: `each` times four, by the addresses of their rows; d += a b[i]
+void ldmatrix(uint32_t *r, const uint32_t *rows, int each, bool trans, const char *file, int line);
 void mma(float *d, const uint32_t *a, const uint32_t *b, int each, bool is_bf16, const char *file, int line);
 
 // mbarriers

@@ -84,11 +84,11 @@ KERNEL shared_alignment(uint32_t *) {
   prim::st_shared(prim::shared_address(&prim::shared<Map>().at[4 * LANE % 256]) + (Wrong ? 8 : 0), make_uint4(1, 2, 3, 4));
 }
 KERNEL ldmatrix_alignment(uint32_t *out) {
-  uint32_t r[1];
+  uint32_t r[4];
   const uint32_t words = prim::shared_address(&prim::shared<Map>());
   prim::st_shared(words + 16 * (uint32_t)LANE, make_uint4(0, 0, 0, 0));
   prim::sync_warp();
-  prim::ldmatrix(r, words + 16 * (uint32_t)(LANE % 8) + (Wrong ? 8 : 0));
+  prim::ldmatrix(r, words + 16 * (uint32_t)LANE + (Wrong ? 8 : 0));
   out[LANE] = r[0];
 }
 KERNEL read_after_write(uint32_t *out) {
