@@ -35,7 +35,7 @@ cudaError_t cut_tile_boxes(DecodeParams *params, const DecodeInstance &i) {
   if (!error) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
   if (error || major < 9) return error;
   const int32_t page = params->attention.batch.page_size, rows = page ? min(page & -page, i.tile_keys) : i.tile_keys;
-  cut_boxes<E>(&params->boxes, params->attention, rows < LEAST_BOX ? 0 : rows, i.box, i.box);
+  cut_boxes<E>(&params->boxes, params->attention, rows < LEAST_BOX ? 0 : rows, i.box);
   return cudaSuccess;
 }
 
