@@ -101,7 +101,8 @@ SPINDLE__DEVICE uint64_t columns_below(int end) { return end >= 64 ? ~0ull : end
 
 template <int Keys>
 SPINDLE__DEVICE uint64_t valid_columns(const KeyTile<Keys> &keys, int word) {
-  return keys.valid[2 * word] | (Keys > 32 ? (uint64_t)keys.valid[2 * word + 1] << 32 : 0);
+  const bool half = Keys % 64 && 2 * word + 1 == Keys / 32; /* a word's other half is of no tile */
+  return keys.valid[2 * word] | (half ? 0 : (uint64_t)keys.valid[2 * word + 1] << 32);
 }
 
 template <int Keys, int Rows>
