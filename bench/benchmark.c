@@ -34,7 +34,7 @@ static bool make_method(const tool_benchmark *b, const tool_setting *s, const to
                         spindle_shape *shape) {
   bool fp8 = s->dtype == SPINDLE_F8E4M3;
   if (!tool_case_method(c, tool_benchmark_trained(b, s), s->heads, s->head_dim, SPINDLE_PAIRS_HALF, method) ||
-      !tool_method_shape(method, s->heads, s->kv_heads, s->head_dim, s->head_dim, fp8 ? SPINDLE_BF16 : s->dtype, shape))
+      !tool_method_shape(method, s->heads, s->kv_heads, s->head_dim, s->head_dim_v, fp8 ? SPINDLE_BF16 : s->dtype, shape))
     return false;
   shape->kv_dtype = s->dtype;
   shape->key_state = s->keys;

@@ -30,7 +30,8 @@ void tool_benchmark_print_intro(const tool_benchmark *b) {
       "Time of one attention call, rotation included, on %s, %d threads, causal, schedule %s. Each method is timed in turn with\n"
       "plain RoPE: /plain is the median ratio of the two; /rotated is the ratio to plain RoPE on keys that the cache holds "
       "rotated.\n"
-      "pairs: visible (row, key) pairs against plain RoPE's. FLOP = 4 x head dim x pairs x heads. Bytes: Q, K, V, O and LSE,\n"
+      "pairs: visible (row, key) pairs against plain RoPE's. FLOP = 2 x (K's + V's head dim) x pairs x heads. Bytes: Q, K, V, O "
+      "and LSE,\n"
       "each once; /copy is GB/s against a copy's, reads and writes.\n",
       b->info.name, b->info.num_threads, tool_schedule_names[b->schedule]);
 }
@@ -40,6 +41,7 @@ static void print_setting(const tool_benchmark *b, const tool_setting *s) {
   if (s->rest_len) printf(" beside %d requests over %d", s->batch - 1, s->rest_len);
   printf(", batch %d, %d heads over %d, head dim %d, %s, %s keys", s->batch, s->heads, s->kv_heads, s->head_dim,
          tool_grid_dtype_names[s->dtype - SPINDLE_F32], tool_key_names[s->keys]);
+  if (s->head_dim_v != s->head_dim) printf(", V's %d", s->head_dim_v);
   if (b->trained) printf(", trained on %d", b->trained);
   if (s->page_size) printf(", pages of %d", s->page_size);
 }
@@ -86,6 +88,7 @@ static void write_setting(tool_benchmark *b, const tool_setting *s) {
   tool_json_integer(json, "heads", s->heads);
   tool_json_integer(json, "kv_heads", s->kv_heads);
   tool_json_integer(json, "head_dim", s->head_dim);
+  tool_json_integer(json, "head_dim_v", s->head_dim_v);
   tool_json_integer(json, "batch", s->batch);
   tool_json_string(json, "keys", tool_key_names[s->keys]);
   tool_json_integer(json, "trained_len", tool_benchmark_trained(b, s));

@@ -21,7 +21,7 @@ const char tool_bench_help[] =
     "  --q-len 128,512     query rows, the last of the keys (prefill); default as many as keys\n"
     "  --batch 1,32        requests; default 1\n"
     "  --heads 32/8,64     query heads, over those of K and V (--kv-heads 8 says it for all); default 8\n"
-    "  --head-dim 64,128   default 128\n"
+    "  --head-dim 64,128   default 128; 192/128: V's after the slash\n"
     "  --dtype bf16,fp8    f32, f16, bf16, or fp8: e4m3 keys and values, bf16 queries; default bf16 on cuda, else f32\n"
     "  --keys rotated,raw  as the cache holds them; rotated ones leave out the methods that need raw ones; default raw\n"
     "For all of them:\n"

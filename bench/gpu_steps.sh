@@ -10,7 +10,7 @@ skip() { note "$*"; exit 77; }
 
 if [ -n "$emulated" ]; then
   spindle=$emulated/bin/spindle-emulated
-  heads="--heads 2 --kv-heads 1" head_dim=64 other_dims="128" flush="--flush 1" some="--method alibi" checked="default"
+  heads="--heads 2 --kv-heads 1" head_dim=64 other_dims="128 192/128" flush="--flush 1" some="--method alibi" checked="default"
   prefill_lengths=64,128 far_lengths=160 shape_lengths=64 baseline_lengths=64 peer_lengths=64 long_lengths=128
   method_lengths_16k=96 method_lengths_4k=64 trained=64
   chunks="--seq-len 96 --q-len 16,64"
@@ -19,7 +19,7 @@ if [ -n "$emulated" ]; then
   decode_matrix="--heads 2/1 --head-dim 64 --dtype bf16 --batch 1,2 --seq-len 64,96"
 else
   spindle=$build/bin/spindle
-  heads="--heads 32 --kv-heads 8" head_dim=128 other_dims="64 256" flush="" some="--method all"
+  heads="--heads 32 --kv-heads 8" head_dim=128 other_dims="64 192/128 256" flush="" some="--method all"
   prefill_lengths=1k,2k,4k,8k,16k,32k far_lengths=64k,128k shape_lengths=16k,32k,64k,128k baseline_lengths=1k,2k,4k,8k,16k,32k,64k
   peer_lengths=1k,4k,16k,64k long_lengths=16k method_lengths_16k=16k method_lengths_4k=4k trained=1k
   chunks=""
@@ -242,6 +242,7 @@ bench_methods_decode() {
 bench_shapes() {
   for dim in $other_dims; do prefill "$dim" bf16 $shape_lengths; done
   prefill $head_dim f16 $long_lengths in-loop
+  prefill $head_dim fp8 $long_lengths
   [ -z "$missing" ]
 }
 

@@ -150,6 +150,25 @@ static bool read_heads(const tool_grid_flags *f, tool_grid *g) {
   return true;
 }
 
+/* "128,192/128": V's after the slash, or the same. */
+static bool read_head_dims(const tool_grid_flags *f, tool_grid *g) {
+  static const list_kind any = {.least = 1, .most = MAX_HEAD_DIM};
+  char entry[32];
+  for (const char *at = f->head_dim ? f->head_dim : "128"; at;) {
+    next_entry(&at, entry);
+    char *slash = strchr(entry, '/');
+    if (slash) *slash++ = 0;
+    int32_t k = g->head_dims.count, *dim = &g->head_dims.values[k], *dim_v = &g->head_dims_v.values[k];
+    if (!has_room("--head-dim", &g->head_dims) || !read_entry("--head-dim", entry, &any, dim)) return false;
+    *dim_v = *dim;
+    if (slash && !read_entry("--head-dim", slash, &any, dim_v)) return false;
+    if (*dim % 8)
+      return tool_fail("--head-dim: got %d, expected a multiple of 8, for rules that rotate a quarter of it", *dim), false;
+    g->head_dims_v.count = ++g->head_dims.count;
+  }
+  return true;
+}
+
 /* The phases share the lengths given; else each has its own. */
 static bool read_lengths(const tool_grid_flags *f, tool_grid *g) {
   static const list_kind any = {.least = 1, .most = MAX_LENGTH};
@@ -196,19 +215,12 @@ static bool read_storage(const tool_grid_flags *f, tool_grid *g) {
 }
 
 bool tool_grid_read(tool_grid *g, const tool_grid_flags *f) {
-  static const list_kind dims = {.least = 1, .most = MAX_HEAD_DIM}, batches = {.least = 1, .most = MAX_BATCH};
+  static const list_kind batches = {.least = 1, .most = MAX_BATCH};
   static const list_kind dtypes = {.choices = tool_grid_dtype_names, .base = SPINDLE_F32}, keys = {.choices = tool_key_names};
-  *g = (tool_grid){.head_dims = {1, {128}}, .batches = {1, {1}}, .rows = {1, {AS_MANY_AS_KEYS}}, .keys = {1, {SPINDLE_KEYS_RAW}}};
-  if (!read_heads(f, g) || !read_list("--head-dim", f->head_dim, &dims, &g->head_dims) ||
-      !read_list("--dtype", f->dtype, &dtypes, &g->dtypes) || !read_list("--batch", f->batch, &batches, &g->batches) ||
-      !read_lengths(f, g) || !read_rows(f, g) || !read_storage(f, g) || !read_list("--keys", f->keys, &keys, &g->keys))
-    return false;
-  for (int32_t k = 0; k < g->head_dims.count; k++)
-    if (g->head_dims.values[k] % 8)
-      return tool_fail("--head-dim: got %d, expected a multiple of 8, for rules that rotate a quarter of it",
-                       g->head_dims.values[k]),
-             false;
-  return true;
+  *g = (tool_grid){.batches = {1, {1}}, .rows = {1, {AS_MANY_AS_KEYS}}, .keys = {1, {SPINDLE_KEYS_RAW}}};
+  return read_heads(f, g) && read_head_dims(f, g) && read_list("--dtype", f->dtype, &dtypes, &g->dtypes) &&
+         read_list("--batch", f->batch, &batches, &g->batches) && read_lengths(f, g) && read_rows(f, g) && read_storage(f, g) &&
+         read_list("--keys", f->keys, &keys, &g->keys);
 }
 
 /* ---- Settings ---- */
@@ -235,7 +247,9 @@ tool_setting tool_grid_at(const tool_grid *g, int32_t number) {
   s.q_len = s.decode ? 1 : rows == AS_MANY_AS_KEYS ? s.seq_len : rows;
   s.batch = g->batches.values[digit(&number, &g->batches)];
   s.dtype = g->dtypes.values[digit(&number, &g->dtypes)];
-  s.head_dim = g->head_dims.values[digit(&number, &g->head_dims)];
+  int32_t dims = digit(&number, &g->head_dims);
+  s.head_dim = g->head_dims.values[dims];
+  s.head_dim_v = g->head_dims_v.values[dims];
   int32_t heads = digit(&number, &g->heads);
   s.heads = g->heads.values[heads];
   s.kv_heads = g->kv_heads.values[heads];

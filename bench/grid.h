@@ -7,9 +7,10 @@
 
 /* What is the same for all methods that are compared. */
 typedef struct tool_setting {
-  int32_t heads, kv_heads, head_dim, dtype, batch, seq_len, q_len, keys; /* query rows are the last of the keys */
-  int32_t rest_len, page_size;                                           /* of tool_problem */
-  bool decode;                                                           /* one query row a request */
+  int32_t heads, kv_heads, head_dim, head_dim_v; /* head_dim: of Q and K */
+  int32_t dtype, batch, seq_len, q_len, keys;    /* query rows are the last of the keys */
+  int32_t rest_len, page_size;                   /* of tool_problem */
+  bool decode;                                   /* one query row a request */
 } tool_setting;
 
 /* F8E4M3 stands for keys and values of it with BF16 queries. Names in the order of SPINDLE_F32, ...; NULL at the end. */
@@ -30,8 +31,10 @@ typedef struct tool_entries {
 } tool_entries;
 
 typedef struct tool_grid {
-  tool_entries heads, kv_heads, head_dims, dtypes, batches, lengths, rows, keys; /* heads and kv_heads go together */
-  bool decode[TOOL_MAX_ENTRIES];                                                 /* the phase of lengths.values[k] */
+  tool_entries heads, kv_heads;        /* these two go together */
+  tool_entries head_dims, head_dims_v; /* likewise */
+  tool_entries dtypes, batches, lengths, rows, keys;
+  bool decode[TOOL_MAX_ENTRIES]; /* the phase of lengths.values[k] */
   int32_t rest_len, page_size;
 } tool_grid;
 

@@ -170,6 +170,24 @@ Test(cli_bench, every_combination_of_lists, .timeout = 60) {
   }
 }
 
+/* V's head dim of its own: as the flag says, and so many products. */
+Test(cli_bench, head_dims_of_two_kinds, .timeout = 60) {
+  const test_cli *r =
+      test_cli_run("bench --method default --phase prefill --heads 2 --head-dim 32,48/32 --seq-len 64 --threads 1 --json -");
+  cr_assert_eq(r->status, 0, "%s", r->err);
+  cr_assert_eq(count_lines(r->out), 2);
+  for (int k = 0; k < 2; k++) {
+    cJSON *json = line(r->out, k);
+    cr_expect_eq(number(json, "head_dim"), k ? 48 : 32);
+    cr_expect_eq(number(json, "head_dim_v"), 32);
+    cr_expect_float_eq(number(json, "flops_per_s") * number(json, "median_s"), (k ? 2 * 80 : 2 * 64) * 2.0 * 64 * 65 / 2, 1);
+    cJSON_Delete(json);
+  }
+  r = test_cli_run("bench --head-dim 64/x");
+  cr_assert_neq(r->status, 0);
+  cr_assert(strstr(r->err, "--head-dim: got 'x'"), "%s", r->err);
+}
+
 /* One long request beside short ones: pairs and bytes are those of the keys that are there. */
 Test(cli_bench, mixed_lengths, .timeout = 60) {
   const test_cli *r = test_cli_run(

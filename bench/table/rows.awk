@@ -5,7 +5,11 @@ function value(key,  field) {
   sub("\"" key "\": \"?", "", field)
   return field
 }
-function shape() { return value("dtype") " D=" value("head_dim") " " value("heads") "/" value("kv_heads") " B=" value("batch") }
+function dims(  v) {
+  v = value("head_dim_v")
+  return value("head_dim") (v == "" || v == value("head_dim") ? "" : "/" v)
+}
+function shape() { return value("dtype") " D=" dims() " " value("heads") "/" value("kv_heads") " B=" value("batch") }
 # Rows recorded before there was a status are all measured.
 function measured() { return value("status") == "" || value("status") == "ok" }
 function number(format, x) { return x == "" ? "-" : sprintf(format, x) }
