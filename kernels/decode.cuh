@@ -284,7 +284,8 @@ struct Decode {
       if (K == Keys::RAW && source.rotate) rotate_tile_of_warp(keys);
       float s[N][4];
       uint32_t weights[N][2];
-      multiply_keys(s); /* its last mma.sync is after all lanes' reads of K */
+      multiply_keys(s);
+      prim::sync_warp(); /* K is free, and what was said of the tile before */
       if (more) {
         find_tile(source, x + warps, next);
         prim::sync_warp();
@@ -295,7 +296,7 @@ struct Decode {
       weigh(s, weights, keys, columns_of(p, smem.work, keys));
       wait(boxed_v(keys), 1);
       if (EXPANDS) expand<Value>(warp().v);
-      multiply_values(weights); /* likewise */
+      multiply_values(weights); /* its last mma.sync is after all lanes' reads of V */
       if (more)
         copy_v(next);
       else
