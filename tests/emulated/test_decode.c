@@ -56,7 +56,7 @@ Test(decode, shapes) {
 /* Every kind of method, mask, bias, row scale, layout and storage, a few rows at a time. */
 Test(decode, methods) {
   test_random r = test_random_start();
-  for (int round = 0; round < (is_slow() ? 10 : 30); round++) {
+  for (int round = 0; round < (is_slow() ? 8 : 18); round++) {
     test_layer l;
     test_layer_draw(&r, &l);
     int32_t group = l.setup.shape.num_q_heads / l.setup.shape.num_kv_heads;

@@ -27,7 +27,7 @@ static void check_same(test_layer *l, const test_setup *other, const test_reques
 /* Rotated in the loop, before it, or as the plan thinks best. */
 Test(prefill_bits, schedules) {
   test_random r = test_random_start();
-  for (int32_t round = 0; round < (!emulator_catches_faults() ? 6 : test_again() ? 9 : 30); round++) {
+  for (int32_t round = 0; round < (!emulator_catches_faults() ? 6 : test_again() ? 8 : 20); round++) {
     test_layer l;
     test_layer_draw(&r, &l);
     test_request q = test_layer_request(&r, &l, any_method(&r, &l));
