@@ -25,9 +25,9 @@
  *
  * Protocol of a warp, per tile: [K(x), V(x) under way, V later] wait for K [expand] [rotate] -> scores; sync_warp (K is free) ->
  * columns and copies of the warp's next K -> softmax -> wait for V [expand] -> O += P V (V is free) -> copies of the next V.
- * Groups of cp.async are committed in this order, empty ones too, so one pending group is always the later one; boxes of K and of V have an mbarrier
- * each, whose phases are the tiles that came so. Whoever has written to K or V (copies by threads, expansion, rotation, sums)
- * publishes it: fence_proxy_async, for boxes may land there next, then sync_warp.
+ * Groups of cp.async are committed in this order, empty ones too, so one pending group is always the later one; boxes of K and of
+ * V have an mbarrier each, whose phases are the tiles that came so. Whoever has written to K or V (copies by threads, expansion,
+ * rotation, sums) publishes it: fence_proxy_async, for boxes may land there next, then sync_warp.
  * Blocks meet at steps (work.cuh) and when sums are merged.
  *
  * Numerics. As prefill_sm80.cuh; the same rotation, so the same bits of a rotated key. */
