@@ -48,7 +48,8 @@ static void check(test_random *r, const int32_t *dim, int32_t kind, int32_t page
 Test(prefill_boxes, from_anywhere) {
   test_random r = test_random_start();
   setenv("SPINDLE_EMULATED_ARCH", "90", 1);
-  for (int32_t x = 0; x < DIMS * KINDS; x++) check(&r, dims[x % DIMS], x % KINDS, pages[(x + x / DIMS) % PAGES], 0);
+  const int32_t step = emulator_sees_plain_accesses() ? 7 : 1; /* 7: all dims, five kinds */
+  for (int32_t x = 0; x < DIMS * KINDS; x += step) check(&r, dims[x % DIMS], x % KINDS, pages[(x + x / DIMS) % PAGES], 0);
 }
 
 /* Bounds by which the pre-rotated keys of two heads do not fit scratch: a launch each. */
