@@ -1,5 +1,5 @@
 /* Tiles as TMA lands them and wgmma reads them: panels of 128 bytes of each row (64 where D = 96 leaves no whole number),
- * swizzled so that eight rows of a chunk lie in different banks. sm_90a. */
+ * swizzled so that eight rows of a chunk lie in different banks. Decode has its keys and values so on every device. */
 #ifndef SPINDLE_KERNELS_PANELS_CUH
 #define SPINDLE_KERNELS_PANELS_CUH
 

@@ -10,9 +10,9 @@
  * consumer's softmax runs behind its own second product, and behind the other's both (ping-pong).
  *
  * Positions. Q is copied as it is for each segment; the consumers rotate their rows in shared memory and take them to registers
- * (D = 256 has none left: there wgmma reads Q from shared memory), after which the producer may bring the next segment's. Keys of
- * a raw cache are pre-rotated (read from scratch like rotated ones), or the producer rotates each tile in place between its
- * landing and its release to the consumers. Both have the bits of rotate.cuh.
+ * (D = 256, and softcap and bias, leave none: there wgmma reads Q from shared memory), after which the producer may bring the
+ * next segment's. Keys of a raw cache are pre-rotated (read from scratch like rotated ones), or the producer rotates each tile in
+ * place between its landing and its release to the consumers. Both have the bits of rotate.cuh.
  *
  * Copies. A tile in which every slot holds a key comes by TMA: one box a panel, or, from pages, of 16 rows each. Other tiles (the
  * last of a request, holes, pages that boxes do not fit) come by cp.async, in which rows without a key are zeros: 0 x NaN would
