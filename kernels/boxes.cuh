@@ -52,11 +52,11 @@ inline Tensor cache_of(const spindle__attention_params &p, const spindle_cache &
 }
 
 /* Boxes of `rows` rows of K and V; none where rows is 0 or the caches' strides forbid them. */
-template <class E>
-void cut_boxes(CacheBoxes *boxes, const spindle__attention_params &p, int rows, const BoxShape &box) {
+inline void cut_boxes(CacheBoxes *boxes, const spindle__attention_params &p, int rows, const BoxShape &box) {
+  const auto encode = p.shape.kv_dtype == SPINDLE_F8E4M3 ? encode_boxes<e4m3> : encode_boxes<bf16>; /* or any type of 16 bits */
   boxes->rows = rows;
-  if (rows && (encode_boxes<E>(&boxes->k, cache_of(p, p.args.k, p.shape.head_dim_qk), rows, box) ||
-               encode_boxes<E>(&boxes->v, cache_of(p, p.args.v, p.shape.head_dim_v), rows, box)))
+  if (rows && (encode(&boxes->k, cache_of(p, p.args.k, p.shape.head_dim_qk), rows, box) ||
+               encode(&boxes->v, cache_of(p, p.args.v, p.shape.head_dim_v), rows, box)))
     boxes->rows = 0;
 }
 

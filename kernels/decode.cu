@@ -28,14 +28,13 @@ cudaError_t fit(const DecodeInstance &i, int *warps, size_t *bytes) {
 }
 
 /* Boxes as high as the tile's or the page's rows allow. */
-template <class E>
 cudaError_t cut_tile_boxes(DecodeParams *params, const DecodeInstance &i) {
   int device, major;
   cudaError_t error = cudaGetDevice(&device);
   if (!error) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
   if (error || major < 9) return error;
   const int32_t page = params->attention.batch.page_size, rows = page ? min(page & -page, i.tile_keys) : i.tile_keys;
-  cut_boxes<E>(&params->boxes, params->attention, rows < LEAST_BOX ? 0 : rows, i.box);
+  cut_boxes(&params->boxes, params->attention, rows < LEAST_BOX ? 0 : rows, i.box);
   return cudaSuccess;
 }
 
@@ -67,7 +66,7 @@ extern "C" int spindle__launch_decode(const spindle__attention_params *params, s
   DecodeParams all = {};
   all.attention = *params;
   cudaError_t error = fit(*i, &warps, &bytes);
-  if (!error) error = i->key.kv_dtype == SPINDLE_F8E4M3 ? cut_tile_boxes<e4m3>(&all, *i) : cut_tile_boxes<bf16>(&all, *i);
+  if (!error) error = cut_tile_boxes(&all, *i);
   if (error) return error;
   return SPINDLE__LAUNCH(i->kernel, dim3((unsigned)params->blocks), 32 * warps, bytes, stream, all);
 }

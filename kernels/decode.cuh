@@ -202,7 +202,7 @@ struct Decode {
     return source.copy < 0 && boxed_v(keys);
   }
 
-  /* Starts copying the rows of K or V: as boxes, or by threads. */
+  /* Starts copying the rows of K or V: as boxes; or else by threads. */
   SPINDLE__DEVICE void copy_boxes(const unsigned char *tile, const CUtensorMap &map, const uint64_t &landed) const {
     if constexpr (prim::BULK_COPIES) {
       const uint32_t to = prim::shared_address(tile);
@@ -213,26 +213,20 @@ struct Decode {
                                     });
     }
   }
-  SPINDLE__DEVICE static void copy_by_threads(bool bytes, const unsigned char *tile, const unsigned char *const (&rows)[KEYS],
-                                              const KeyTile<KEYS> &keys, int channels) {
-    const uint32_t to = prim::shared_address(tile);
-    if (bytes)
-      land_rows<Layout, KEYS, 32>(to, rows, keys.valid, channels, prim::lane());
-    else
-      copy_rows<Layout, KEYS, 32>(false, to, rows, keys.valid, channels, prim::lane());
-  }
   SPINDLE__DEVICE void copy_k(const KeySource &source, const KeyTile<KEYS> &keys) const {
     if (boxed_k(source, keys))
       copy_boxes(warp().k, boxes.k, warp().landed[0]);
     else
-      copy_by_threads(expands(source), warp().k, keys.k, keys, p.shape.head_dim_qk);
+      copy_to_panels<Layout, KEYS, 32>(expands(source), prim::shared_address(warp().k), keys.k, keys.valid, p.shape.head_dim_qk,
+                                       prim::lane());
     prim::cp_async_commit();
   }
   SPINDLE__DEVICE void copy_v(const KeyTile<KEYS> &keys) const {
     if (boxed_v(keys))
       copy_boxes(warp().v, boxes.v, warp().landed[1]);
     else
-      copy_by_threads(EXPANDS, warp().v, keys.v, keys, p.shape.head_dim_v);
+      copy_to_panels<Layout, KEYS, 32>(EXPANDS, prim::shared_address(warp().v), keys.v, keys.valid, p.shape.head_dim_v,
+                                       prim::lane());
     prim::cp_async_commit();
   }
 

@@ -78,6 +78,16 @@ SPINDLE__DEVICE void copy_rows(bool bytes, uint32_t tile, const unsigned char *c
     copy_units<Layout::CHUNKS, Keys, Threads>(rows, valid, 2 * channels, thread, place);
 }
 
+/* The same into panels, where bytes land for expand_landed. */
+template <class Panels, int Keys, int Threads>
+SPINDLE__DEVICE void copy_to_panels(bool bytes, uint32_t tile, const unsigned char *const (&rows)[Keys],
+                                    const uint32_t (&valid)[(Keys + 63) / 64 * 2], int channels, int thread) {
+  if (bytes)
+    land_rows<Panels, Keys, Threads>(tile, rows, valid, channels, thread);
+  else
+    copy_rows<Panels, Keys, Threads>(false, tile, rows, valid, channels, thread);
+}
+
 /* Whether every column has a key. */
 template <int Keys>
 SPINDLE__DEVICE bool all_valid(const KeyTile<Keys> &keys) {

@@ -23,10 +23,7 @@ template <class T>
 cudaError_t cut_all_boxes(Sm90Params *all, const Sm90Instance &i) {
   const spindle__attention_params &p = all->attention;
   const int32_t page = p.batch.page_size, rows = !page ? i.tile_keys : page % SM90_SLOT_STEP ? 0 : SM90_SLOT_STEP;
-  if (i.key.kv_dtype == SPINDLE_F8E4M3)
-    cut_boxes<e4m3>(&all->boxes, p, rows, i.box);
-  else
-    cut_boxes<T>(&all->boxes, p, rows, i.box);
+  cut_boxes(&all->boxes, p, rows, i.box);
   if (!p.rotated) return cudaSuccess;
   const Tensor rotated = {p.rotated,
                           p.shape.head_dim_qk,

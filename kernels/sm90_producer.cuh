@@ -44,15 +44,6 @@ struct Sm90Producer {
                                     });
   }
 
-  /* The same by all threads. bytes: rows of e4m3. */
-  template <class Layout>
-  SPINDLE__DEVICE void copy_by_threads(bool bytes, uint32_t tile, const unsigned char *const (&rows)[KEYS],
-                                       const KeyTile<KEYS> &keys, int channels) const {
-    if (bytes)
-      land_rows<Layout, KEYS, 128>(tile, rows, keys.valid, channels, team.thread());
-    else
-      copy_rows<Layout, KEYS, 128>(false, tile, rows, keys.valid, channels, team.thread());
-  }
   /* Between two barriers: e4m3 becomes To. */
   template <class To, class Layout>
   SPINDLE__DEVICE void expand(uint32_t tile) const {
@@ -86,7 +77,7 @@ struct Sm90Producer {
     }
     const uint32_t tile = prim::shared_address(smem.k[stage]);
     if (!by_tma) {
-      copy_by_threads<typename Tile::K>(expands(work), tile, keys.k, keys, p.shape.head_dim_qk);
+      copy_to_panels<typename Tile::K, KEYS, 128>(expands(work), tile, keys.k, keys.valid, p.shape.head_dim_qk, team.thread());
       return;
     }
     uint64_t &barrier = changes(work) ? smem.landed_k[stage] : smem.full_k[stage];
@@ -140,7 +131,7 @@ struct Sm90Producer {
       return;
     }
     if (EXPANDS && team.thread() == 0) prim::mbarrier_arrive(address(smem.landed_v[stage]));
-    copy_by_threads<typename Tile::V>(EXPANDS, tile, keys.v, keys, p.shape.head_dim_v);
+    copy_to_panels<typename Tile::V, KEYS, 128>(EXPANDS, tile, keys.v, keys.valid, p.shape.head_dim_v, team.thread());
   }
 
   /* V is given to the consumers, unless its own bytes do that. */
