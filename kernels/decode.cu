@@ -41,18 +41,20 @@ cudaError_t cut_tile_boxes(DecodeParams *params, const DecodeInstance &i) {
 }  // namespace
 }  // namespace spindle
 
-extern "C" int spindle__decode_find(const spindle_shape *shape, int32_t *blocks) {
+extern "C" int spindle__decode_find(const spindle_shape *shape, spindle__kernel_info *info) {
   using namespace spindle;
-  *blocks = 0;
+  *info = {};
   for (Scores scores : {Scores::PLAIN, Scores::GENERAL}) {
     const DecodeInstance *i = find_decode(*shape, scores);
     if (!i) return cudaSuccess;
     int warps;
     size_t bytes;
+    int32_t blocks = 0;
     cudaError_t error = fit(*i, &warps, &bytes);
     if (!error) error = prim::allow_shared(i->kernel, bytes);
-    if (!error) error = blocks_at_a_time(bytes, 65536 / (32 * warps * 255), blocks);
+    if (!error) error = blocks_at_a_time(bytes, 65536 / (32 * warps * 255), &blocks);
     if (error) return error;
+    *info = {0, 0, i->key.head_dim, blocks};
   }
   return cudaSuccess;
 }

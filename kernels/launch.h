@@ -62,19 +62,19 @@ typedef struct spindle__attention_params {
   int32_t blocks; /* of it */
 } spindle__attention_params;
 
-/* The kernel that serves a shape on the current device. */
-typedef struct spindle__prefill_info {
-  int32_t item_rows; /* packed rows of an item */
-  int32_t tile_keys;
-  int32_t blocks;   /* that run at a time on the device */
-  int32_t head_dim; /* of the instance and of decode's, the larger: o_stride */
-} spindle__prefill_info;
+/* The kernel that serves a shape on the current device; zeros if none does. */
+typedef struct spindle__kernel_info {
+  int32_t item_rows; /* packed rows of an item; decode: 0 */
+  int32_t tile_keys; /* likewise */
+  int32_t head_dim;  /* O's rows in partial results are at least as long */
+  int32_t blocks;    /* that run at a time on the device */
+} spindle__kernel_info;
 
-/* Loads the kernels that the shape needs, so that no capture has to. info->item_rows is 0 if no instance serves the shape. */
-int spindle__prefill_find(const spindle_shape *shape, spindle__prefill_info *info);
+/* Loads the kernels that the shape needs, so that no capture has to. */
+int spindle__prefill_find(const spindle_shape *shape, spindle__kernel_info *info);
 int spindle__launch_prefill(const spindle__attention_params *params, spindle_stream stream);
-/* The same for the requests of few rows. *blocks: that run at a time; 0 if no instance serves the shape. */
-int spindle__decode_find(const spindle_shape *shape, int32_t *blocks);
+/* The same for the requests of few rows. */
+int spindle__decode_find(const spindle_shape *shape, spindle__kernel_info *info);
 int spindle__launch_decode(const spindle__attention_params *params, spindle_stream stream);
 /* Rows of requests that were split: O and LSE from their partial results. */
 int spindle__launch_merge_splits(const spindle__attention_params *params, spindle_stream stream);

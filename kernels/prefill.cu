@@ -1,55 +1,29 @@
-/* Chooses, loads and launches an instance of the prefill kernels. */
+/* Chooses between the prefill kernels: Hopper's on Hopper, which serves all shapes that the other does, else that of sm_80. A
+ * build for no device of one is without it. */
 #include "launch.h"
-#include "prefill_instance.cuh"
+#include "sm80.cuh"
 #include "sm90.cuh"
 
-namespace spindle {
-namespace {
-
-#ifdef SPINDLE__WITHOUT_SM90 /* not among the architectures of the build */
-}  // namespace
-cudaError_t find_prefill_sm90(const spindle_shape &, spindle__prefill_info *) { return cudaSuccess; }
-cudaError_t launch_prefill_sm90(const spindle__attention_params &, spindle_stream, bool *served) {
-  *served = false;
-  return cudaSuccess;
-}
-namespace {
-#endif
-
-/* NULL if there is none. */
-const PrefillInstance *find_prefill(const spindle_shape &shape, Scores scores) {
-  for (const auto find : {find_prefill_bf16, find_prefill_f16, find_prefill_bf16_e4m3, find_prefill_f16_e4m3})
-    if (const PrefillInstance *i = find(shape, scores)) return i;
-  return nullptr;
-}
-
-}  // namespace
-}  // namespace spindle
-
-extern "C" int spindle__prefill_find(const spindle_shape *shape, spindle__prefill_info *info) {
-  using namespace spindle;
+extern "C" int spindle__prefill_find(const spindle_shape *shape, spindle__kernel_info *info) {
+  cudaError_t error = cudaSuccess;
   *info = {};
-  const cudaError_t failed = find_prefill_sm90(*shape, info);
-  if (!failed && info->item_rows) info->head_dim = find_prefill(*shape, Scores::PLAIN)->key.head_dim; /* decode's, too */
-  if (failed || info->item_rows) return failed;
-  for (Scores scores : {Scores::PLAIN, Scores::GENERAL}) {
-    const PrefillInstance *i = find_prefill(*shape, scores);
-    if (!i) return cudaSuccess;
-    cudaError_t error = prim::allow_shared(i->kernel, i->shared_bytes);
-    int32_t blocks = 0;
-    if (!error) error = blocks_at_a_time(i->shared_bytes, i->blocks_per_sm, &blocks);
-    if (error) return error;
-    *info = {i->rows, i->tile_keys, blocks, i->key.head_dim};
-  }
-  return cudaSuccess;
+#ifndef SPINDLE__WITHOUT_SM90
+  error = spindle::find_prefill_sm90(*shape, info);
+#endif
+#ifndef SPINDLE__WITHOUT_SM80
+  if (!error && !info->item_rows) error = spindle::find_prefill_sm80(*shape, info);
+#endif
+  return error;
 }
 
 extern "C" int spindle__launch_prefill(const spindle__attention_params *params, spindle_stream stream) {
-  using namespace spindle;
-  bool served;
-  const cudaError_t error = launch_prefill_sm90(*params, stream, &served);
-  if (error || served) return error;
-  const PrefillInstance *i = find_prefill(params->shape, scores_of(*params));
-  if (!i) return cudaErrorInvalidValue;
-  return SPINDLE__LAUNCH(i->kernel, dim3((unsigned)params->blocks), i->threads, i->shared_bytes, stream, *params);
+  cudaError_t error = cudaSuccess;
+  bool served = false;
+#ifndef SPINDLE__WITHOUT_SM90
+  error = spindle::launch_prefill_sm90(*params, stream, &served);
+#endif
+#ifndef SPINDLE__WITHOUT_SM80
+  if (!error && !served) error = spindle::launch_prefill_sm80(*params, stream, &served);
+#endif
+  return error || served ? error : cudaErrorInvalidValue;
 }

@@ -1,12 +1,12 @@
 /* The sm_80 prefill kernels of instances.def whose Q is bf16, K and V e4m3. */
-#include "prefill_instance.cuh"
 #include "prefill_sm80.cuh"
+#include "sm80.cuh"
 
 namespace spindle {
 namespace {
 
-const PrefillInstance instances[] = {
-#define SPINDLE__PREFILL_bf16(kernel, ...) SPINDLE__PREFILL_INSTANCE(kernel, bf16, e4m3, __VA_ARGS__)
+const Sm80Instance instances[] = {
+#define SPINDLE__PREFILL_bf16(kernel, ...) SPINDLE__SM80_INSTANCE(kernel, bf16, e4m3, __VA_ARGS__)
 #define SPINDLE__PREFILL_f16(...)
 #define SPINDLE__PREFILL_E4M3(kernel, T, ...) SPINDLE__PREFILL_##T(kernel, __VA_ARGS__)
 #include "instances.def"
@@ -14,7 +14,7 @@ const PrefillInstance instances[] = {
 
 }  // namespace
 
-const PrefillInstance *find_prefill_bf16_e4m3(const spindle_shape &shape, Scores scores) {
+const Sm80Instance *find_sm80_bf16_e4m3(const spindle_shape &shape, Scores scores) {
   return find_instance(instances, shape, scores);
 }
 

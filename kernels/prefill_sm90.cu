@@ -38,7 +38,7 @@ cudaError_t cut_all_boxes(Sm90Params *all, const Sm90Instance &i) {
 
 }  // namespace
 
-cudaError_t find_prefill_sm90(const spindle_shape &shape, spindle__prefill_info *info) {
+cudaError_t find_prefill_sm90(const spindle_shape &shape, spindle__kernel_info *info) {
   for (Scores scores : {Scores::PLAIN, Scores::GENERAL}) {
     const Sm90Instance *i;
     int32_t blocks = 0;
@@ -47,7 +47,7 @@ cudaError_t find_prefill_sm90(const spindle_shape &shape, spindle__prefill_info 
     error = prim::allow_shared(i->kernel, i->shared_bytes);
     if (!error) error = blocks_at_a_time(i->shared_bytes, 1, &blocks);
     if (error) return error;
-    *info = {i->rows, i->tile_keys, blocks, i->key.head_dim};
+    *info = {i->rows, i->tile_keys, i->key.head_dim, blocks};
   }
   return cudaSuccess;
 }

@@ -33,7 +33,7 @@ const Sm90Instance *find_sm90_bf16_e4m3(const spindle_shape &shape, Scores score
 const Sm90Instance *find_sm90_f16_e4m3(const spindle_shape &shape, Scores scores);
 
 /* As spindle__prefill_find and spindle__launch_prefill. *info is left alone if the device or the shape is not for this kernel. */
-cudaError_t find_prefill_sm90(const spindle_shape &shape, spindle__prefill_info *info);
+cudaError_t find_prefill_sm90(const spindle_shape &shape, spindle__kernel_info *info);
 /* *served: whether it is, and has been launched. */
 cudaError_t launch_prefill_sm90(const spindle__attention_params &params, spindle_stream stream, bool *served);
 

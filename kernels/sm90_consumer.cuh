@@ -155,7 +155,8 @@ struct Sm90Consumer {
 
   SPINDLE__DEVICE void walk_segment(const Rows &work) {
     const int first = 64 * (team.number() - 1);
-    const bool works = first<num_rows(work), shared = num_rows(work)> 64;
+    const int rows = num_rows(work);
+    const bool works = rows > first, shared = rows > 64;
     const uint32_t tile = prim::shared_address(smem.q);
     uint32_t q[STEPS][4];
     prim::mbarrier_wait(address(smem.full_q), parity<1>(work.queries));

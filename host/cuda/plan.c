@@ -31,7 +31,7 @@ static spindle_status check_dtypes(const spindle_shape *s) {
 static spindle_status find_kernel(const spindle_plan *plan, spindle__kernel *kernel) {
   int before;
   const spindle_shape *s = &plan->shape;
-  spindle__prefill_info info = {0};
+  spindle__kernel_info info, decode;
   SPINDLE__TRY(spindle__cuda_enter(plan->context, &before));
   SPINDLE__TRY(spindle__cuda_leave(before, (cudaError_t)spindle__prefill_find(s, &info), "loading the attention kernel"));
   if (!info.item_rows)
@@ -41,7 +41,10 @@ static spindle_status find_kernel(const spindle_plan *plan, spindle__kernel *ker
   *kernel = (spindle__kernel){info.item_rows, info.tile_keys, info.head_dim, info.blocks, 0};
   if (s->num_q_heads / s->num_kv_heads > SPINDLE__DECODE_ROWS) return SPINDLE_OK; /* one row is too many for decode */
   SPINDLE__TRY(spindle__cuda_enter(plan->context, &before));
-  return spindle__cuda_leave(before, (cudaError_t)spindle__decode_find(s, &kernel->decode_blocks), "loading the decode kernel");
+  SPINDLE__TRY(spindle__cuda_leave(before, (cudaError_t)spindle__decode_find(s, &decode), "loading the decode kernel"));
+  kernel->decode_blocks = decode.blocks;
+  if (decode.head_dim > kernel->head_dim) kernel->head_dim = decode.head_dim; /* 192/128 is padded otherwise there */
+  return SPINDLE_OK;
 }
 
 /* The kernel counts items in 32 bits. A tile has one row at least: masks of tiny chunks cut so. */

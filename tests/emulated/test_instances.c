@@ -105,6 +105,18 @@ Test(instances, every_row_of_hopper_is_reached) {
   check_rows(hopper, NUM_HOPPER, PREFILL, true);
 }
 
+/* A build for Hopper alone has no others. */
+Test(instances, hopper_has_what_others_have) {
+  for (int32_t x = 0; x < NUM_ROWS; x++) {
+    const row *r = &rows[x];
+    bool has = false;
+    for (int32_t y = 0; y < NUM_HOPPER; y++)
+      has |= hopper[y].dtype == r->dtype && hopper[y].kv_dtype == r->kv_dtype && hopper[y].general == r->general &&
+             hopper[y].head_dim >= r->head_dim && hopper[y].head_dim_v >= r->head_dim_v;
+    cr_assert(has, "row %d (dtypes %d and %d, head dim %d, general %d)", x, r->dtype, r->kv_dtype, r->head_dim, r->general);
+  }
+}
+
 static bool has_row(const spindle_shape *s) {
   for (int32_t x = 0; x < NUM_ROWS; x++)
     if (rows[x].dtype == s->q_dtype && rows[x].kv_dtype == s->kv_dtype && rows[x].key_state == s->key_state &&
