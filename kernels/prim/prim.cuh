@@ -49,7 +49,7 @@ struct e4m3 {
 #ifdef SPINDLE__NO_CALLS /* common.h */
 #define SPINDLE__DEVICE_CALLED SPINDLE__DEVICE
 #else
-#define SPINDLE__DEVICE_CALLED __device__ __noinline__
+#define SPINDLE__DEVICE_CALLED static inline __device__ __noinline__
 #endif
 /* Before a loop whose trip count is a constant and whose body indexes register arrays. */
 #define SPINDLE__UNROLL        _Pragma("unroll")
