@@ -2,7 +2,10 @@
  *
  * Boxes are cut from [pages or batch rows][heads][rows][channels], whatever the strides. Pages are where rows stop being
  * consecutive, so a box has at most a page's; and as it holds keys that all are there, only tiles in which every slot has one
- * come so. A copy is an instruction a box, where threads take 17 for each 16 bytes of a lane (units.cuh). */
+ * come so. A copy is an instruction a box, where threads take 17 for each 16 bytes of a lane (units.cuh).
+ *
+ * Where a box lies takes a chain of loads and a division to find, 500 clk of latency and more, which no warp that brings tiles
+ * has for each. So a warp finds 32 boxes at a time, those of the tiles to come. */
 #ifndef SPINDLE_KERNELS_BOXES_CUH
 #define SPINDLE_KERNELS_BOXES_CUH
 
@@ -11,9 +14,12 @@
 
 namespace spindle {
 
+constexpr int LEAST_BOX = 16; /* rows */
+
 struct CacheBoxes {
   CUtensorMap k, v;
-  int32_t rows; /* of a box; 0: no boxes fit the cache, and threads copy its rows */
+  int32_t rows;    /* of a box; 0: no boxes fit the cache, and threads copy its rows */
+  int32_t in_tile; /* boxes of a tile */
 };
 
 /* ---- Host ---- */
@@ -51,13 +57,17 @@ inline Tensor cache_of(const spindle__attention_params &p, const spindle_cache &
   return {t.data, channels, rows, p.shape.num_kv_heads, pages, t.row, t.head, t.page};
 }
 
-/* Boxes of `rows` rows of K and V; none where rows is 0 or the caches' strides forbid them. */
-inline void cut_boxes(CacheBoxes *boxes, const spindle__attention_params &p, int rows, const BoxShape &box) {
+/* Boxes of K and V as high as a tile, or, from pages, as the page and `most` rows allow, for tiles begin at multiples of that;
+ * none where that is too little or the caches' strides forbid them. */
+inline void cut_boxes(CacheBoxes *boxes, const spindle__attention_params &p, int tile_keys, int most, const BoxShape &box) {
   const auto encode = p.shape.kv_dtype == SPINDLE_F8E4M3 ? encode_boxes<e4m3> : encode_boxes<bf16>; /* or any type of 16 bits */
+  const int32_t page = p.batch.page_size, rows = page ? min(page & -page, most) : tile_keys;
+  boxes->rows = 0;
+  if (rows < LEAST_BOX || encode(&boxes->k, cache_of(p, p.args.k, p.shape.head_dim_qk), rows, box) ||
+      encode(&boxes->v, cache_of(p, p.args.v, p.shape.head_dim_v), rows, box))
+    return;
   boxes->rows = rows;
-  if (rows && (encode(&boxes->k, cache_of(p, p.args.k, p.shape.head_dim_qk), rows, box) ||
-               encode(&boxes->v, cache_of(p, p.args.v, p.shape.head_dim_v), rows, box)))
-    boxes->rows = 0;
+  boxes->in_tile = tile_keys / rows;
 }
 
 /* ---- Device ---- */
@@ -67,18 +77,72 @@ struct BoxPlace {
   int32_t row, page;
 };
 
-/* The lanes of a warp, together: the boxes of a tile, `rows` rows each, Bytes an element. place(first row of the box). */
+/* Boxes of the tiles to come, in tables of 32; a tile's are in one. */
+template <int Tables>
+struct BoxesAhead {
+  int64_t index[32 * Tables]; /* of the box's first key */
+  int32_t row[32 * Tables], page[32 * Tables];
+  uint32_t whole[Tables]; /* bit b: every slot of box b holds a key */
+};
+
+/* The first box of the tile after the one whose first box it is: in the next table, if this one has no more. */
+template <int Tables>
+SPINDLE__DEVICE int next_box(const CacheBoxes &boxes, const BoxesAhead<Tables> &, int first) {
+  return first % 32 + 2 * boxes.in_tile <= 32 ? first + boxes.in_tile : (first / 32 + 1) % Tables * 32;
+}
+
+/* One warp, a lane a box: those of the tiles that begin at slots u, u + step, ... fill a table; a barrier must follow. */
+template <int Tables, int Rows>
+SPINDLE__DEVICE void find_boxes(const spindle__attention_params &p, const Work<Rows> &work, const CacheBoxes &boxes, int64_t u,
+                                int step, BoxesAhead<Tables> &ahead, int table) {
+  const int lane = prim::lane(), tile = lane / boxes.in_tile;
+  const int64_t first = u + (int64_t)tile * step + (lane - tile * boxes.in_tile) * boxes.rows;
+  const spindle__key key = spindle__key_at(&p.batch, &p.state.requests[work.request].request, first);
+  ahead.index[32 * table + lane] = key.index;
+  ahead.row[32 * table + lane] = key.row;
+  ahead.page[32 * table + lane] = key.page;
+  const uint32_t whole = prim::ballot(key.run >= boxes.rows && first + boxes.rows <= work.slot1);
+  if (lane == 0) ahead.whole[table] = whole;
+}
+
+/* Whether every slot of a tile holds a key. first: its first box. */
+template <int Tables>
+SPINDLE__DEVICE bool tile_is_whole(const CacheBoxes &boxes, const BoxesAhead<Tables> &ahead, int first) {
+  const uint32_t all = ~0u >> (32 - boxes.in_tile);
+  return (ahead.whole[first / 32] >> first % 32 & all) == all;
+}
+
+/* The index of a column of a whole tile, unless the text is sharded. */
+template <int Keys, int Tables>
+SPINDLE__DEVICE int64_t index_of_column(const CacheBoxes &boxes, const BoxesAhead<Tables> &ahead, int first, int column) {
+  const int box = column * boxes.in_tile / Keys;
+  return ahead.index[first + box] + (column - box * boxes.rows);
+}
+
+/* Threads 0 .. Keys - 1 as in find_keys: a column of a whole tile, which begins at slot u. */
+template <int Tables, int Keys, int Rows>
+SPINDLE__DEVICE void set_whole_tile(const spindle__attention_params &p, const Work<Rows> &work, const KeySource &source,
+                                    const CacheBoxes &boxes, const BoxesAhead<Tables> &ahead, int first, int64_t u,
+                                    KeyTile<Keys> &keys, int column) {
+  int64_t index = index_of_column<Keys>(boxes, ahead, first, column);
+  if (p.batch.shard_count > 1 && !p.batch.page_index) /* keys that lie side by side may be far apart in the text */
+    index = spindle__sharded_index(&p.batch, &p.state.requests[work.request].request, u + column);
+  set_column(work, source, keys, column, index, true);
+}
+
+/* The lanes of a warp, together: boxes of `rows` rows fill a tile of Bytes an element. place(box): where one begins. */
 template <class Layout, int Bytes, class Place>
 SPINDLE__DEVICE void load_boxes(uint32_t tile, const CUtensorMap &map, int rows, int head, uint32_t barrier, const Place &place) {
   constexpr int AT_ONCE = 32 / Layout::PANELS; /* a lane a panel of a box */
+  const int panel = prim::lane() % Layout::PANELS;
+  int box = prim::lane() / Layout::PANELS;
   if (prim::lane() == 0) prim::mbarrier_arrive_expect_tx(barrier, Layout::BYTES / 2 * Bytes);
   prim::sync_warp();
-  if (prim::lane() / Layout::PANELS == AT_ONCE) return;
+  if (box == AT_ONCE) return;
   SPINDLE__NO_UNROLL
-  for (int first = prim::lane() / Layout::PANELS * rows; first < Layout::ROWS; first += AT_ONCE * rows) {
-    const int panel = prim::lane() % Layout::PANELS;
-    const BoxPlace at = place(first);
-    prim::tma_load(tile + (uint32_t)(panel * Layout::PANEL_BYTES + first * Bytes * Layout::WIDTH), map,
+  for (; box * rows < Layout::ROWS; box += AT_ONCE) {
+    const BoxPlace at = place(box);
+    prim::tma_load(tile + (uint32_t)(panel * Layout::PANEL_BYTES + box * rows * Bytes * Layout::WIDTH), map,
                    {panel * Layout::WIDTH, at.row, head, at.page}, barrier);
   }
 }

@@ -33,8 +33,7 @@ cudaError_t cut_tile_boxes(DecodeParams *params, const DecodeInstance &i) {
   cudaError_t error = cudaGetDevice(&device);
   if (!error) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
   if (error || major < 9) return error;
-  const int32_t page = params->attention.batch.page_size, rows = page ? min(page & -page, i.tile_keys) : i.tile_keys;
-  cut_boxes(&params->boxes, params->attention, rows < LEAST_BOX ? 0 : rows, i.box);
+  cut_boxes(&params->boxes, params->attention, i.tile_keys, i.tile_keys, i.box);
   return cudaSuccess;
 }
 

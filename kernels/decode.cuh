@@ -44,7 +44,6 @@
 namespace spindle {
 
 constexpr int DECODE_ROWS = SPINDLE__DECODE_ROWS, DECODE_MOST_WARPS = 8;
-constexpr int LEAST_BOX = 8; /* rows: a swizzle pattern's */
 
 template <int D>
 struct DecodeTile {
@@ -63,8 +62,8 @@ struct DecodeWarp {
   alignas(1024) unsigned char k[DecodeTile<D>::K::BYTES]; /* later the warp's sums: O [16][D] */
   alignas(1024) unsigned char v[DecodeTile<D>::K::BYTES];
   KeyTile<DecodeTile<D>::KEYS> keys[2];
-  BoxPlace places[DecodeTile<D>::KEYS / LEAST_BOX]; /* of the tile found last */
-  uint64_t landed[2];                               /* K's boxes; V's */
+  BoxesAhead<1> ahead;
+  uint64_t landed[2]; /* K's boxes; V's */
   uint64_t seen[DECODE_ROWS];
   float maximum[DECODE_ROWS], sum[DECODE_ROWS];
 };
@@ -103,6 +102,7 @@ struct Decode {
   const CacheBoxes &boxes;
   DecodeSmem<D> &smem;
   float o[CHUNKS][C][4], maximum[2], sum[2];
+  int first_box = 0;  /* of the tile found last, in `ahead` */
   uint32_t turns = 0; /* bit i: parity of the phase that landed[i] is in */
 
   SPINDLE__DEVICE Decode(const DecodeParams &params)
@@ -122,14 +122,25 @@ struct Decode {
 
   /* ---- One tile ---- */
 
-  SPINDLE__DEVICE void find_tile(const KeySource &source, int x, KeyTile<KEYS> &keys) {
-    SPINDLE__NO_UNROLL
-    for (int column = prim::lane(); column < KEYS; column += 32) {
-      const spindle__key key = find_keys<E>(p, smem.work, source, x, keys, column);
-      if (!has_boxes() || column % LEAST_BOX != 0) continue;
-      warp().places[column / LEAST_BOX].row = key.row; /* by members: the check build sees no copies of structs */
-      warp().places[column / LEAST_BOX].page = key.page;
+  /* The columns of tile x, of this warp's the next, or the first of a segment; and its boxes. */
+  SPINDLE__DEVICE void find_tile(const KeySource &source, int x, KeyTile<KEYS> &keys, bool begins) {
+    const int64_t u = smem.work.slot0 + (int64_t)x * KEYS;
+    bool whole = false;
+    if (has_boxes()) {
+      first_box = begins ? 0 : next_box(boxes, warp().ahead, first_box);
+      if (first_box == 0) {
+        prim::sync_warp();
+        find_boxes(p, smem.work, boxes, u, prim::block_threads() / 32 * KEYS, warp().ahead, 0);
+        prim::sync_warp();
+      }
+      whole = source.copy < 0 && tile_is_whole(boxes, warp().ahead, first_box); /* copies are read by threads */
     }
+    SPINDLE__NO_UNROLL
+    for (int column = prim::lane(); column < KEYS; column += 32)
+      if (whole)
+        set_whole_tile(p, smem.work, source, boxes, warp().ahead, first_box, u, keys, column);
+      else
+        find_keys<E>(p, smem.work, source, x, keys, column);
   }
 
   SPINDLE__DEVICE void multiply_keys(float (&s)[N][4]) {
@@ -207,9 +218,8 @@ struct Decode {
     if constexpr (prim::BULK_COPIES) {
       const uint32_t to = prim::shared_address(tile);
       load_boxes<Layout, sizeof(E)>(EXPANDS ? landing_of<Layout>(to) : to, map, boxes.rows, smem.work.kv_head,
-                                    prim::shared_address(&landed), [this](int first) -> BoxPlace {
-                                      const BoxPlace &at = warp().places[first / LEAST_BOX];
-                                      return {at.row, at.page};
+                                    prim::shared_address(&landed), [this](int box) -> BoxPlace {
+                                      return {warp().ahead.row[first_box + box], warp().ahead.page[first_box + box]};
                                     });
     }
   }
@@ -264,7 +274,7 @@ struct Decode {
     const int warps = prim::block_threads() / 32, tiles = (int)((smem.work.slot1 - smem.work.slot0 + KEYS - 1) / KEYS);
     int x = prim::warp(), parity = 0;
     if (x >= tiles) return;
-    find_tile(source, x, warp().keys[0]);
+    find_tile(source, x, warp().keys[0], true);
     publish();
     copy_k(source, warp().keys[0]);
     copy_v(warp().keys[0]);
@@ -281,7 +291,7 @@ struct Decode {
       multiply_keys(s);
       prim::sync_warp(); /* K is free, and what was said of the tile before */
       if (more) {
-        find_tile(source, x + warps, next);
+        find_tile(source, x + warps, next, false);
         prim::sync_warp();
         copy_k(source, next);
       } else {

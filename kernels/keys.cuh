@@ -41,29 +41,33 @@ SPINDLE__DEVICE KeySource key_source(const spindle__prepared &r, const spindle__
   return {-1, true};
 }
 
-/* Threads 0 .. Keys - 1, a column each, or a warp 32 columns; a barrier must follow. E: e4m3, or any type of 16 bits. Returns
- * where the column's key is. */
+/* What a tile says of a column. The lanes of a warp, together. */
+template <int Keys, int Rows>
+SPINDLE__DEVICE void set_column(const Work<Rows> &work, const KeySource &source, KeyTile<Keys> &keys, int column, int64_t index,
+                                bool valid) {
+  keys.index[column] = index;
+  if (source.rotate) {
+    keys.position[column] = valid ? spindle__map_at(&work.segment->k_map, index) : 0;
+    keys.distance[column] = (float)(work.centre - index);
+  }
+  const uint32_t mask = prim::ballot(valid);
+  if (prim::lane() == 0) keys.valid[column / 32] = mask;
+}
+
+/* Threads 0 .. Keys - 1, a column each, or a warp 32 columns; a barrier must follow. E: e4m3, or any type of 16 bits. */
 template <class E = bf16, int Keys, int Rows>
-SPINDLE__DEVICE spindle__key find_keys(const spindle__attention_params &p, const Work<Rows> &work, const KeySource &source, int x,
-                                       KeyTile<Keys> &keys, int column = prim::thread_index()) {
+SPINDLE__DEVICE void find_keys(const spindle__attention_params &p, const Work<Rows> &work, const KeySource &source, int x,
+                               KeyTile<Keys> &keys, int column = prim::thread_index()) {
   const spindle__prepared &r = p.state.requests[work.request];
   const int kv_head = work.kv_head;
   const int64_t u = work.slot0 + (int64_t)x * Keys + column;
   const spindle__key key = spindle__key_at(&p.batch, &r.request, u);
-  const bool valid = key.valid && u < work.slot1;
   const int64_t k = key.page * p.args.k.page + key.row * p.args.k.row + kv_head * p.args.k.head;
   const int64_t v = key.page * p.args.v.page + key.row * p.args.v.row + kv_head * p.args.v.head;
   keys.k[column] = source.copy >= 0 ? rotated_row(p, r, kv_head, source.copy, u)
                                     : (const unsigned char *)p.args.k.data + (int64_t)sizeof(E) * k;
   keys.v[column] = (const unsigned char *)p.args.v.data + (int64_t)sizeof(E) * v;
-  keys.index[column] = key.index;
-  if (source.rotate) {
-    keys.position[column] = valid ? spindle__map_at(&work.segment->k_map, key.index) : 0;
-    keys.distance[column] = (float)(work.centre - key.index);
-  }
-  const uint32_t mask = prim::ballot(valid);
-  if (prim::lane() == 0) keys.valid[column / 32] = mask;
-  return key;
+  set_column(work, source, keys, column, key.index, key.run && u < work.slot1);
 }
 
 /* Starts copying the rows of K or V into a tile. Columns without a key become 0: 0 x NaN would reach the output. bytes: rows of

@@ -22,8 +22,7 @@ cudaError_t find_sm90(spindle_shape shape, Scores scores, const Sm90Instance **i
 template <class T>
 cudaError_t cut_all_boxes(Sm90Params *all, const Sm90Instance &i) {
   const spindle__attention_params &p = all->attention;
-  const int32_t page = p.batch.page_size, rows = !page ? i.tile_keys : page % SM90_SLOT_STEP ? 0 : SM90_SLOT_STEP;
-  cut_boxes(&all->boxes, p, rows, i.box);
+  cut_boxes(&all->boxes, p, i.tile_keys, i.most_box_rows, i.box);
   if (!p.rotated) return cudaSuccess;
   const Tensor rotated = {p.rotated,
                           p.shape.head_dim_qk,

@@ -18,9 +18,9 @@ typedef struct spindle__bounds {
 /* What a slot holds. page and row are inside the pool even where it holds no key. */
 typedef struct spindle__key {
   int64_t index;
-  int32_t page;  /* dense: batch row */
-  int32_t row;   /* in the page; dense: in the batch row */
-  int32_t valid; /* 0: no key */
+  int32_t page; /* dense: batch row */
+  int32_t row;  /* in the page; dense: in the batch row */
+  int32_t run;  /* slots from this one on, in its page, that hold keys; 0: it holds none */
 } spindle__key;
 
 SPINDLE__SHARED int64_t spindle__clamp(int64_t x, int64_t low, int64_t high) { return spindle__max(low, spindle__min(x, high)); }
@@ -120,7 +120,7 @@ SPINDLE__SHARED spindle__key spindle__key_at(const spindle_batch *b, const spind
     key.page = r->kv_batch;
     key.row = (int32_t)(r->kv_begin + in);
     key.index = spindle__sharded_index(b, r, in);
-    key.valid = u == in;
+    key.run = u == in ? (int32_t)(slots - u) : 0;
     return key;
   }
   int32_t first, end;
@@ -129,7 +129,7 @@ SPINDLE__SHARED spindle__key spindle__key_at(const spindle_batch *b, const spind
   spindle__entry_span(b, r, e, &first, &end);
   key.page = (int32_t)spindle__clamp(b->pages[r->first_entry + e], 0, b->num_pages - 1);
   key.index = b->page_index ? spindle__entry_index(b, r, e) + key.row : spindle__sharded_index(b, r, in);
-  key.valid = u == in && first <= key.row && key.row < end;
+  key.run = u == in && first <= key.row && key.row < end ? end - key.row : 0;
   return key;
 }
 

@@ -107,7 +107,7 @@ struct PrerotatedKeys {
     if (slot >= SPINDLE__ROTATE_BLOCK) return;
     const spindle__key key = spindle__key_at(&p.batch, &r.request, u0 + slot);
     rows.key[slot].data = nullptr;
-    if (key.valid)
+    if (key.run)
       rows.key[slot] = In::of(p.args.k.data, key.page * p.args.k.page + key.row * p.args.k.row + kv_head * p.args.k.head);
     rows.position[slot] = spindle__map_at(&map, key.index);
     if (r.scale_base > 0) {

@@ -9,19 +9,15 @@ namespace spindle {
 
 struct Sm90Params {
   spindle__attention_params attention;
-  CacheBoxes boxes; /* of a tile's rows, or of SM90_SLOT_STEP from pages */
+  CacheBoxes boxes;
   CUtensorMap rotated;
 };
-
-/* Tiles start on slots that are multiples of it, whatever the pages: where a tile starts must not depend on where keys are
- * stored, for the bits of the result do. Pages of such multiples come in boxes of so many rows, two swizzle patterns. */
-constexpr int SM90_SLOT_STEP = 16;
 
 /* One serves raw keys and rotated ones: key.keys is RAW. */
 struct Sm90Instance {
   InstanceKey key;
   void (*kernel)(Sm90Params);
-  int32_t rows, tile_keys, threads;
+  int32_t rows, tile_keys, threads, most_box_rows;
   BoxShape box, rotated; /* of the cache's K and V; of pre-rotated keys */
   size_t shared_bytes;
 };
@@ -46,6 +42,7 @@ cudaError_t launch_prefill_sm90(const spindle__attention_params &params, spindle
    Sm90Tile<D, DV, Scores::scores>::ROWS,                                                    \
    Sm90Tile<D, DV, Scores::scores>::KEYS,                                                    \
    Sm90Tile<D, DV, Scores::scores>::THREADS,                                                 \
+   Sm90Tile<D, DV, Scores::scores>::MOST_BOX,                                                \
    {Sm90Tile<D, DV, Scores::scores>::K::WIDTH,                                               \
     sizeof(E) == 1 ? prim::SWIZZLE_NONE : Sm90Tile<D, DV, Scores::scores>::K::SWIZZLE},      \
    {Sm90Tile<D, DV, Scores::scores>::K::WIDTH, Sm90Tile<D, DV, Scores::scores>::K::SWIZZLE}, \

@@ -22,14 +22,17 @@ struct Sm90Tile {
   static constexpr int ROWS = 128, KEYS = D == 256 ? 64 : D == 192 ? 96 : 128, K_STAGES = D > 128 ? 2 : 3, V_STAGES = 2;
   static constexpr bool Q_IN_REGISTERS = S == Scores::PLAIN && D <= 192;
   static constexpr int CONSUMERS = 2, THREADS = 128 * (1 + CONSUMERS);
-  static constexpr int CONSUMER = D < 128 ? 200 : Q_IN_REGISTERS ? 224 : 216;
+  static constexpr int CONSUMER = D < 128 ? 200 : 224;
   static constexpr int PRODUCER = 3 * 168 - CONSUMERS * CONSUMER;
   static constexpr int RUN = 8; /* rows that a thread rotates in turn */
+  /* Tiles start on slots that are multiples of it, whatever the pages: where a tile starts must not depend on where keys are
+   * stored, for the bits of the result do. So boxes of pages may be as high. */
+  static constexpr int MOST_BOX = KEYS % 64 ? 32 : 64;
   using Q = Panels<D, ROWS>;
   using K = Panels<D, KEYS>;
   using V = Panels<DV, KEYS>;
   static_assert(K::WIDTH == V::WIDTH, "boxes of one shape");
-  static_assert(KEYS % SM90_SLOT_STEP == 0, "whole boxes");
+  static_assert(KEYS % MOST_BOX == 0, "whole boxes");
 };
 
 /* A step: what lasts while a segment is brought is kept here. */
@@ -49,10 +52,12 @@ struct Sm90Smem {
   alignas(1024) unsigned char v[Tile::V_STAGES][Tile::V::BYTES];
   KeyTile<Tile::KEYS> keys[Tile::K_STAGES + 1];
   Columns columns[Tile::K_STAGES + 1];
+  int32_t first_box[Tile::K_STAGES + 1]; /* in `ahead` */
+  BoxesAhead<2> ahead;                   /* V is a tile behind K, perhaps a table */
   Sm90Work<Tile::ROWS> work[2];
   /* What threads of the producer would have in registers all the time: */
   const CUtensorMap *k_map, *v_map, *rotated_map; /* of the parameters */
-  int32_t at[128];                                /* the tile of the segment that a thread is at */
+  int32_t at[128], begin[128]; /* of the tiles that are brought one by one, the one that a thread is at, and the first */
   uint64_t full_work[2], empty_work[2], full_q, empty_q;
   uint64_t landed_k[Tile::K_STAGES], full_k[Tile::K_STAGES], empty_k[Tile::K_STAGES];
   uint64_t landed_v[Tile::V_STAGES], full_v[Tile::V_STAGES], empty_v[Tile::V_STAGES];

@@ -166,7 +166,7 @@ SPINDLE__DEVICE_CALLED int64_t first_key(const spindle_batch &b, const spindle__
   spindle__slots_in(&b, &r, j0, j1, &slot0, &slot1);
   for (; slot0 < slot1; ++slot0) {
     const spindle__key key = spindle__key_at(&b, &r, slot0);
-    if (key.valid && key.index >= j0) return spindle__min(key.index, j1);
+    if (key.run && key.index >= j0) return spindle__min(key.index, j1);
   }
   return j1;
 }

@@ -43,12 +43,12 @@ static void walk_slots(const test_batch *w, int32_t k, walk *out) {
       at->row = u % b->page_size;
       at->page = (int32_t)in_range(w->pages[e], 0, b->num_pages - 1);
       if (b->page_index) at->index = w->page_index[e] + at->row;
-      if (b->page_span) at->valid = at->row >= (int32_t)(w->page_span[e] & 0xffff) && at->row < (int32_t)(w->page_span[e] >> 16);
+      if (b->page_span) at->run = at->row >= (int32_t)(w->page_span[e] & 0xffff) && at->row < (int32_t)(w->page_span[e] >> 16);
     } else {
       at->page = (int32_t)in_range(b->kv_batch ? w->kv_batch[k] : k, 0, b->num_pages - 1);
     }
-    out->keys += at->valid;
-    if (at->valid) out->slots = u + 1;
+    out->keys += at->run;
+    if (at->run) out->slots = u + 1;
   }
 }
 
@@ -57,7 +57,7 @@ static void walk_slots(const test_batch *w, int32_t k, walk *out) {
 static void check_request(const test_batch *w, int32_t k, const walk *truth, const spindle__request *q) {
   const spindle__bounds *o = &w->bounds;
   int32_t first = 0;
-  while (first < truth->slots && !truth->slot[first].valid) first++;
+  while (first < truth->slots && !truth->slot[first].run) first++;
   cr_assert_eq(q->kv_len, truth->keys);
   cr_assert_eq(q->q_begin, in_range(w->q_begin[k], 0, o->max_q_rows));
   cr_assert_eq(q->q_len, in_range(w->q_len[k], 0, spindle__min(o->max_q_len, o->max_q_rows - q->q_begin)));
@@ -82,8 +82,11 @@ static void check_slots(const test_batch *w, const walk *truth, const spindle__r
     cr_assert(key.page >= 0 && key.page < b->num_pages, "page %d", key.page);
     cr_assert(key.row >= 0 && key.row < (b->page_size ? b->page_size : b->dense_rows), "row %d", key.row);
     const spindle__key *want = u >= 0 && u < truth->slots ? &truth->slot[u] : NULL;
-    cr_assert_eq(key.valid, want && want->valid, "slot %" PRId64, u);
-    if (!key.valid) continue;
+    cr_assert_eq(key.run > 0, want && want->run, "slot %" PRId64, u);
+    if (!key.run) continue;
+    const spindle__key *last = want + key.run - 1, *after = want + key.run < truth->slot + truth->slots ? want + key.run : NULL;
+    cr_assert(last->run && last->page == want->page && last->row == want->row + key.run - 1, "slot %" PRId64, u);
+    cr_assert(!after || !after->run || after->row == 0, "the run of slot %" PRId64 " ends early", u);
     cr_assert(key.index == want->index && key.page == want->page && key.row == want->row, "slot %" PRId64, u);
   }
 }
@@ -98,7 +101,7 @@ static void check_range(const test_batch *w, const walk *truth, const spindle__r
   int32_t taken = 0;
   for (int32_t u = 0; u < truth->slots; u++) {
     const spindle__key *at = &truth->slot[u];
-    bool wanted = at->valid && at->index >= j0 && at->index < j1;
+    bool wanted = at->run && at->index >= j0 && at->index < j1;
     cr_assert(!wanted || (u0 <= u && u < u1), "slot %d is outside of [%" PRId64 ", %" PRId64 ")", u, u0, u1);
     if (!b->page_index) cr_assert_eq(u0 <= u && u < u1, at->index >= j0 && at->index < j1, "slot %d", u);
     if (!wanted) continue;
@@ -120,8 +123,8 @@ static void check_entries(const test_batch *w, const walk *truth, const spindle_
     int32_t in = 0, out = 0;
     for (int64_t u = base; u < spindle__min(base + size, u1); u++) {
       bool wanted = truth->slot[u].index >= j0 && truth->slot[u].index < j1;
-      in += truth->slot[u].valid && wanted;
-      out += truth->slot[u].valid && !wanted;
+      in += truth->slot[u].run && wanted;
+      out += truth->slot[u].run && !wanted;
     }
     cr_assert(in || !out, "slots from %" PRId64 " on have no key of [%" PRId64 ", %" PRId64 ")", base, j0, j1);
   }

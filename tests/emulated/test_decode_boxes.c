@@ -27,7 +27,7 @@ static test_setup setup_of(test_random *r, int32_t dim, int32_t kind, int32_t pa
                       .random = r};
 }
 
-static bool fits(int32_t page_size) { return page_size % 8 == 0; }
+static bool fits(int32_t page_size) { return page_size % 16 == 0; }
 
 static test_request make(test_random *r, const test_setup *setup, int32_t dim) {
   spindle_position p = test_rule(SPINDLE_ROPE_YARN, dim);

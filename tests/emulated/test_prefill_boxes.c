@@ -58,3 +58,24 @@ Test(prefill_boxes, of_a_head_at_a_time) {
   setenv("SPINDLE_EMULATED_ARCH", "90", 1);
   check(&r, dims[DIMS - 1], 1, 16, 66000);
 }
+
+/* More boxes than a table of those ahead holds: pages whose indices jump between some tiles and within others, one of them only
+ * part full, which ends what comes without a stop; and dense keys. */
+Test(prefill_boxes, of_several_tables) {
+  enum { KEYS = 1700, DENSE = 4300 };
+  static int64_t index[KEYS];
+  test_random r = test_random_start();
+  setenv("SPINDLE_EMULATED_ARCH", "90", 1);
+  for (int32_t j = 0; j < KEYS; j++) index[j] = j + j / 48 * 5 + (j >= 1100) * 7;
+  for (int32_t kind = 0; kind < KINDS; kind++) {
+    const bool dense = kind == 2;
+    test_setup setup = setup_of(NULL, dims[0], kind, dense ? 0 : 16);
+    test_request q = test_request_make(&r, &setup.shape, test_rule(SPINDLE_ROPE_DEFAULT, 64), 40, dense ? DENSE : KEYS, 1);
+    setup.spans = !dense;
+    q.key_index = dense ? NULL : index;
+    q.q_index = (dense ? DENSE : index[KEYS - 1] + 1) - q.q_len;
+    q.n = q.q_index + q.q_len;
+    test_halves(dense ? "dense" : "pages with gaps", &setup, &q, 1);
+    test_request_free(&q);
+  }
+}
