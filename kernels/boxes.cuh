@@ -85,12 +85,6 @@ struct BoxesAhead {
   uint32_t whole[Tables]; /* bit b: every slot of box b holds a key */
 };
 
-/* The first box of the tile after the one whose first box it is: in the next table, if this one has no more. */
-template <int Tables>
-SPINDLE__DEVICE int next_box(const CacheBoxes &boxes, const BoxesAhead<Tables> &, int first) {
-  return first % 32 + 2 * boxes.in_tile <= 32 ? first + boxes.in_tile : (first / 32 + 1) % Tables * 32;
-}
-
 /* One warp, a lane a box: those of the tiles that begin at slots u, u + step, ... fill a table; a barrier must follow. */
 template <int Tables, int Rows>
 SPINDLE__DEVICE void find_boxes(const spindle__attention_params &p, const Work<Rows> &work, const CacheBoxes &boxes, int64_t u,
@@ -112,22 +106,31 @@ SPINDLE__DEVICE bool tile_is_whole(const CacheBoxes &boxes, const BoxesAhead<Tab
   return (ahead.whole[first / 32] >> first % 32 & all) == all;
 }
 
-/* The index of a column of a whole tile, unless the text is sharded. */
-template <int Keys, int Tables>
-SPINDLE__DEVICE int64_t index_of_column(const CacheBoxes &boxes, const BoxesAhead<Tables> &ahead, int first, int column) {
+/* The index of a column of a whole tile that begins at slot u. first: its first box. */
+template <int Keys, int Tables, int Rows>
+SPINDLE__DEVICE int64_t index_of_column(const spindle__attention_params &p, const Work<Rows> &work, const CacheBoxes &boxes,
+                                        const BoxesAhead<Tables> &ahead, int first, int64_t u, int column) {
+  if (p.batch.shard_count > 1 && !p.batch.page_index) /* keys that lie side by side may be far apart in the text */
+    return spindle__sharded_index(&p.batch, &p.state.requests[work.request].request, u + column);
   const int box = column * boxes.in_tile / Keys;
   return ahead.index[first + box] + (column - box * boxes.rows);
 }
 
-/* Threads 0 .. Keys - 1 as in find_keys: a column of a whole tile, which begins at slot u. */
-template <int Tables, int Keys, int Rows>
-SPINDLE__DEVICE void set_whole_tile(const spindle__attention_params &p, const Work<Rows> &work, const KeySource &source,
-                                    const CacheBoxes &boxes, const BoxesAhead<Tables> &ahead, int first, int64_t u,
-                                    KeyTile<Keys> &keys, int column) {
-  int64_t index = index_of_column<Keys>(boxes, ahead, first, column);
-  if (p.batch.shard_count > 1 && !p.batch.page_index) /* keys that lie side by side may be far apart in the text */
-    index = spindle__sharded_index(&p.batch, &p.state.requests[work.request].request, u + column);
-  set_column(work, source, keys, column, index, true);
+/* The lanes of a warp, together, which sync then: what find_keys and columns_of would say of a whole tile, but where rows lie and
+ * are rotated to. */
+template <int Keys, int Tables, int Rows>
+SPINDLE__DEVICE void describe_whole_tile(const spindle__attention_params &p, const Work<Rows> &work, const CacheBoxes &boxes,
+                                         const BoxesAhead<Tables> &ahead, int first, int64_t u, KeyTile<Keys> &keys,
+                                         Columns &columns) {
+  const int64_t base = index_of_column<Keys>(p, work, boxes, ahead, first, u, 0),
+                last = index_of_column<Keys>(p, work, boxes, ahead, first, u, Keys - 1);
+  const bool affine = last - base == Keys - 1; /* indices ascend */
+  SPINDLE__NO_UNROLL
+  for (int column = prim::lane(); !affine && column < Keys; column += 32)
+    keys.index[column] = index_of_column<Keys>(p, work, boxes, ahead, first, u, column);
+  if (prim::lane() < Keys / 32) keys.valid[prim::lane()] = ~0u;
+  if (prim::lane() == 0) set_columns(columns, {base >= work.full_from && last <= work.full_to, affine, base});
+  prim::sync_warp();
 }
 
 /* The lanes of a warp, together: boxes of `rows` rows fill a tile of Bytes an element. place(box): where one begins. */

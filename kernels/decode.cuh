@@ -62,6 +62,7 @@ struct DecodeWarp {
   alignas(1024) unsigned char k[DecodeTile<D>::K::BYTES]; /* later the warp's sums: O [16][D] */
   alignas(1024) unsigned char v[DecodeTile<D>::K::BYTES];
   KeyTile<DecodeTile<D>::KEYS> keys[2];
+  Columns columns[2];
   BoxesAhead<1> ahead;
   uint64_t landed[2]; /* K's boxes; V's */
   uint64_t seen[DECODE_ROWS];
@@ -122,25 +123,30 @@ struct Decode {
 
   /* ---- One tile ---- */
 
-  /* The columns of tile x, of this warp's the next, or the first of a segment; and its boxes. */
-  SPINDLE__DEVICE void find_tile(const KeySource &source, int x, KeyTile<KEYS> &keys, bool begins) {
+  /* Tile x, of this warp's the next, or the first of a segment: its boxes and columns. */
+  SPINDLE__DEVICE void find_tile(const KeySource &source, int x, int parity, bool begins) {
     const int64_t u = smem.work.slot0 + (int64_t)x * KEYS;
+    KeyTile<KEYS> &keys = warp().keys[parity];
     bool whole = false;
     if (has_boxes()) {
-      first_box = begins ? 0 : next_box(boxes, warp().ahead, first_box);
-      if (first_box == 0) {
-        prim::sync_warp();
-        find_boxes(p, smem.work, boxes, u, prim::block_threads() / 32 * KEYS, warp().ahead, 0);
-        prim::sync_warp();
-      }
+      first_box = begins || first_box + 2 * boxes.in_tile > 32 ? 0 : first_box + boxes.in_tile;
+      prim::sync_warp();
+      if (first_box == 0) find_boxes(p, smem.work, boxes, u, prim::block_threads() / 32 * KEYS, warp().ahead, 0);
+      prim::sync_warp();
       whole = source.copy < 0 && tile_is_whole(boxes, warp().ahead, first_box); /* copies are read by threads */
     }
+    if (whole) {
+      describe_whole_tile(p, smem.work, boxes, warp().ahead, first_box, u, keys, warp().columns[parity]);
+      SPINDLE__NO_UNROLL
+      for (int column = prim::lane(); source.rotate && column < KEYS; column += 32)
+        set_position(smem.work, keys, column, index_of_column<KEYS>(p, smem.work, boxes, warp().ahead, first_box, u, column),
+                     true);
+      return;
+    }
     SPINDLE__NO_UNROLL
-    for (int column = prim::lane(); column < KEYS; column += 32)
-      if (whole)
-        set_whole_tile(p, smem.work, source, boxes, warp().ahead, first_box, u, keys, column);
-      else
-        find_keys<E>(p, smem.work, source, x, keys, column);
+    for (int column = prim::lane(); column < KEYS; column += 32) find_keys<E>(p, smem.work, source, x, keys, column);
+    prim::sync_warp();
+    if (prim::lane() == 0) set_columns(warp().columns[parity], columns_of(p, smem.work, keys));
   }
 
   SPINDLE__DEVICE void multiply_keys(float (&s)[N][4]) {
@@ -274,7 +280,7 @@ struct Decode {
     const int warps = prim::block_threads() / 32, tiles = (int)((smem.work.slot1 - smem.work.slot0 + KEYS - 1) / KEYS);
     int x = prim::warp(), parity = 0;
     if (x >= tiles) return;
-    find_tile(source, x, warp().keys[0], true);
+    find_tile(source, x, 0, true);
     publish();
     copy_k(source, warp().keys[0]);
     copy_v(warp().keys[0]);
@@ -291,13 +297,13 @@ struct Decode {
       multiply_keys(s);
       prim::sync_warp(); /* K is free, and what was said of the tile before */
       if (more) {
-        find_tile(source, x + warps, next, false);
+        find_tile(source, x + warps, parity ^ 1, false);
         prim::sync_warp();
         copy_k(source, next);
       } else {
         prim::cp_async_commit();
       }
-      weigh(s, weights, keys, columns_of(p, smem.work, keys));
+      weigh(s, weights, keys, warp().columns[parity]);
       wait(boxed_v(keys), 1);
       if (EXPANDS) expand<Value>(warp().v);
       multiply_values(weights); /* its last mma.sync is after all lanes' reads of V */

@@ -41,17 +41,11 @@ SPINDLE__DEVICE KeySource key_source(const spindle__prepared &r, const spindle__
   return {-1, true};
 }
 
-/* What a tile says of a column. The lanes of a warp, together. */
+/* Where a column's key is rotated to. */
 template <int Keys, int Rows>
-SPINDLE__DEVICE void set_column(const Work<Rows> &work, const KeySource &source, KeyTile<Keys> &keys, int column, int64_t index,
-                                bool valid) {
-  keys.index[column] = index;
-  if (source.rotate) {
-    keys.position[column] = valid ? spindle__map_at(&work.segment->k_map, index) : 0;
-    keys.distance[column] = (float)(work.centre - index);
-  }
-  const uint32_t mask = prim::ballot(valid);
-  if (prim::lane() == 0) keys.valid[column / 32] = mask;
+SPINDLE__DEVICE void set_position(const Work<Rows> &work, KeyTile<Keys> &keys, int column, int64_t index, bool valid) {
+  keys.position[column] = valid ? spindle__map_at(&work.segment->k_map, index) : 0;
+  keys.distance[column] = (float)(work.centre - index);
 }
 
 /* Threads 0 .. Keys - 1, a column each, or a warp 32 columns; a barrier must follow. E: e4m3, or any type of 16 bits. */
@@ -67,7 +61,11 @@ SPINDLE__DEVICE void find_keys(const spindle__attention_params &p, const Work<Ro
   keys.k[column] = source.copy >= 0 ? rotated_row(p, r, kv_head, source.copy, u)
                                     : (const unsigned char *)p.args.k.data + (int64_t)sizeof(E) * k;
   keys.v[column] = (const unsigned char *)p.args.v.data + (int64_t)sizeof(E) * v;
-  set_column(work, source, keys, column, key.index, key.run && u < work.slot1);
+  const bool valid = key.run && u < work.slot1;
+  keys.index[column] = key.index;
+  if (source.rotate) set_position(work, keys, column, key.index, valid);
+  const uint32_t mask = prim::ballot(valid);
+  if (prim::lane() == 0) keys.valid[column / 32] = mask;
 }
 
 /* Starts copying the rows of K or V into a tile. Columns without a key become 0: 0 x NaN would reach the output. bytes: rows of
@@ -109,6 +107,13 @@ struct Columns {
   bool affine; /* column c has index base + c, if it is valid */
   int64_t base;
 };
+
+/* By members: the check build sees no copies of structs. */
+SPINDLE__DEVICE void set_columns(Columns &to, const Columns &columns) {
+  to.full = columns.full;
+  to.affine = columns.affine;
+  to.base = columns.base;
+}
 
 /* Columns are bits of words of 64. */
 SPINDLE__DEVICE uint64_t columns_below(int end) { return end >= 64 ? ~0ull : end <= 0 ? 0 : (1ull << end) - 1; }

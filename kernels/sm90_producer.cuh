@@ -14,9 +14,8 @@ struct Sm90Producer {
   using Smem = Sm90Smem<D, DV, S>;
   static constexpr int KEYS = Tile::KEYS, K_STAGES = Tile::K_STAGES, V_STAGES = Tile::V_STAGES;
   static constexpr bool EXPANDS = sizeof(E) == 1;
-  /* Warp 0 brings K, warp 1 V; so these are of the others. */
-  static constexpr int LOOKS_AHEAD = 2, DESCRIBES = 3;
-  static_assert(32 / (KEYS / LEAST_BOX) > 2, "a table is filled when the last V before it has been brought");
+  /* Of the warps. */
+  static constexpr int BRINGS_K = 0, BRINGS_V = 1, LOOKS_AHEAD = 2, DESCRIBES = 3;
 
   using Job = Sm90Work<Tile::ROWS>;
 
@@ -27,22 +26,38 @@ struct Sm90Producer {
 
   SPINDLE__DEVICE Sm90Producer(const Sm90Params &all) : params(all), p(all.attention), smem(prim::shared<Smem>()) {}
 
-  /* A tile from the cache, whose first box it is, or tile x of the segment from the copy that it reads; by one warp. */
-  template <class Layout>
-  SPINDLE__DEVICE void load_cached(uint32_t tile, const CUtensorMap &map, const Job &work, int first, uint64_t &barrier) const {
-    const uint32_t to = EXPANDS ? landing_of<Layout>(tile) : tile;
-    load_boxes<Layout, sizeof(E)>(to, map, params.boxes.rows, work.kv_head, address(barrier), [&](int box) -> BoxPlace {
-      return {smem.ahead.row[first + box], smem.ahead.page[first + box]};
-    });
+  /* Of the block's n-th tile: work.turn + x is tile x of the segment. */
+  SPINDLE__DEVICE uint64_t &landed_k(uint32_t n) const { return smem.landed_k[n % K_STAGES]; }
+  SPINDLE__DEVICE uint64_t &landed_v(uint32_t n) const { return smem.landed_v[n % V_STAGES]; }
+  SPINDLE__DEVICE uint64_t &full_k(uint32_t n) const { return smem.full_k[n % K_STAGES]; }
+  SPINDLE__DEVICE uint64_t &full_v(uint32_t n) const { return smem.full_v[n % V_STAGES]; }
+  SPINDLE__DEVICE uint32_t tile_k(uint32_t n) const { return prim::shared_address(smem.k[n % K_STAGES]); }
+  SPINDLE__DEVICE uint32_t tile_v(uint32_t n) const { return prim::shared_address(smem.v[n % V_STAGES]); }
+  SPINDLE__DEVICE KeyTile<KEYS> &keys_of(uint32_t n) const { return smem.keys[n % (K_STAGES + 1)]; }
+
+  SPINDLE__DEVICE Columns &columns_of_tile(uint32_t n) const { return smem.columns[n % (K_STAGES + 1)]; }
+  SPINDLE__DEVICE static int64_t slot_of(const Job &work, int x) { return work.slot0 + (int64_t)x * KEYS; }
+
+  SPINDLE__DEVICE void free_k(uint32_t n) const {
+    prim::mbarrier_wait(address(smem.empty_k[n % K_STAGES]), parity<K_STAGES>(n) ^ 1);
   }
-  SPINDLE__DEVICE void load_rotated(uint32_t tile, const Job &work, int x, uint64_t &barrier) const {
-    const spindle__prepared &r = p.state.requests[work.request];
-    const int64_t row = r.rotated_at + work.source.copy * r.num_slots + work.slot0 + (int64_t)x * KEYS;
-    load_boxes<typename Tile::K, 2>(tile, *smem.rotated_map, KEYS, work.kv_head - p.kv_begin, address(barrier),
-                                    [&](int) -> BoxPlace {
-                                      return {(int)row, 0};
-                                    });
+  SPINDLE__DEVICE void free_v(uint32_t n) const {
+    prim::mbarrier_wait(address(smem.empty_v[n % V_STAGES]), parity<V_STAGES>(n) ^ 1);
   }
+
+  /* In no register meanwhile. */
+  SPINDLE__DEVICE Run &at() const { return smem.run[team.thread()]; }
+
+  /* Whether there is work on K between its landing and its release. A pre-rotated copy holds T. */
+  SPINDLE__DEVICE static bool expands(const Job &work) { return EXPANDS && work.source.copy < 0; }
+  SPINDLE__DEVICE static bool changes(const Job &work) { return expands(work) || work.source.rotate; }
+
+  SPINDLE__DEVICE void land_queries() const {
+    prim::cp_async_wait_all();
+    arrive(smem.full_q);
+  }
+
+  /* ---- Work on what has landed ---- */
 
   /* Between two barriers: e4m3 becomes To. */
   template <class To, class Layout>
@@ -50,246 +65,187 @@ struct Sm90Producer {
     expand_landed<To, Layout, 128, KEYS % 64 ? 1 : 2>(tile, team);
   }
 
-  /* Whether there is work on K between its landing and its release. A pre-rotated copy holds T. */
-  SPINDLE__DEVICE static bool expands(const Job &work) { return EXPANDS && work.source.copy < 0; }
-  SPINDLE__DEVICE static bool changes(const Job &work) { return expands(work) || work.source.rotate; }
+  SPINDLE__DEVICE void rotate_keys(const Job &work, uint32_t n) const {
+    const KeyTile<KEYS> &keys = keys_of(n);
+    Rotation rotation = key_rotation(p, work);
+    rotation.decays = work.decays; /* no double that is compared at every row */
+    rotate_tile<T, typename Tile::K, Tile::RUN>(tile_k(n), KEYS, rotary_of(p.shape), rotation, keys.position, keys.distance,
+                                                team.thread(), team.threads());
+  }
 
-  /* Whether K of a tile comes by TMA. */
-  SPINDLE__DEVICE bool boxed(const Job &work, const KeyTile<KEYS> &keys) const {
-    return (params.boxes.rows || work.source.copy >= 0) && all_valid(keys);
+  /* K of the tile before the one that a thread is at is expanded, rotated, and given to the consumers. */
+  SPINDLE__DEVICE void finish_keys(const Job &work) const {
+    const auto n = [&] { return work.turn + at().tile - 1; }; /* in no register while keys are rotated */
+    prim::mbarrier_wait(address(landed_k(n())), parity<K_STAGES>(n()));
+    if (expands(work)) {
+      expand<T, typename Tile::K>(tile_k(n()));
+      if (work.source.rotate) team.sync();
+    }
+    if (work.source.rotate) rotate_keys(work, n());
+    prim::fence_proxy_async();
+    arrive(full_k(n()));
+  }
+
+  SPINDLE__DEVICE void finish_values(uint32_t n) const {
+    if constexpr (EXPANDS) {
+      prim::mbarrier_wait(address(landed_v(n)), parity<V_STAGES>(n));
+      expand<ValueType<T, E>, typename Tile::V>(tile_v(n));
+    }
+    prim::fence_proxy_async();
+    arrive(full_v(n));
+  }
+
+  /* ---- Tiles with slots that hold no key, and caches that boxes do not fit: copied by threads ---- */
+
+  SPINDLE__DEVICE void copy_keys(const Job &work, int x) const {
+    const uint32_t n = work.turn + x;
+    KeyTile<KEYS> &keys = keys_of(n);
+    free_k(n);
+    if (team.thread() < KEYS) find_keys<E>(p, work, work.source, x, keys, team.thread());
+    team.sync();
+    if (team.thread() == 0) {
+      set_columns(columns_of_tile(n), columns_of(p, work, keys));
+      prim::mbarrier_arrive(address(landed_k(n))); /* every tile is a turn of it */
+    }
+    copy_to_panels<typename Tile::K, KEYS, 128>(expands(work), tile_k(n), keys.k, keys.valid, p.shape.head_dim_qk, team.thread());
+  }
+
+  SPINDLE__DEVICE void copy_values(uint32_t n) const {
+    const KeyTile<KEYS> &keys = keys_of(n);
+    free_v(n);
+    if (EXPANDS && team.thread() == 0) prim::mbarrier_arrive(address(landed_v(n)));
+    copy_to_panels<typename Tile::V, KEYS, 128>(EXPANDS, tile_v(n), keys.v, keys.valid, p.shape.head_dim_v, team.thread());
+  }
+
+  /* ---- Whole tiles, in boxes ---- */
+
+  /* A tile, whose first box it is, from the cache; by one warp. */
+  template <class Layout>
+  SPINDLE__DEVICE void load_cached(uint32_t tile, const CUtensorMap &map, const Job &work, int first, uint64_t &barrier) const {
+    const uint32_t to = EXPANDS ? landing_of<Layout>(tile) : tile;
+    load_boxes<Layout, sizeof(E)>(to, map, params.boxes.rows, work.kv_head, address(barrier), [&](int box) -> BoxPlace {
+      return {smem.ahead.row[first + box], smem.ahead.page[first + box]};
+    });
+  }
+
+  /* K of tile x, whose first box it is, from the cache or from the copy that the segment reads. */
+  SPINDLE__DEVICE void load_keys(const Job &work, int x, int first, uint64_t &barrier) const {
+    const uint32_t tile = tile_k(work.turn + x);
+    if (work.source.copy < 0) {
+      load_cached<typename Tile::K>(tile, *smem.k_map, work, first, barrier);
+      return;
+    }
+    const spindle__prepared &r = p.state.requests[work.request];
+    const int64_t row = r.rotated_at + work.source.copy * r.num_slots + slot_of(work, x);
+    load_boxes<typename Tile::K, 2>(tile, *smem.rotated_map, KEYS, work.kv_head - p.kv_begin, address(barrier),
+                                    [&](int) -> BoxPlace {
+                                      return {(int)row, 0};
+                                    });
+  }
+
+  /* V of tile n; its arrivals are for all warps. */
+  SPINDLE__DEVICE void bring_values(const Job &work, uint32_t n, int first) const {
+    free_v(n);
+    load_cached<typename Tile::V>(tile_v(n), *smem.v_map, work, first, EXPANDS ? landed_v(n) : full_v(n));
+    if (!EXPANDS && prim::lane() > 0 && prim::lane() < 4) prim::mbarrier_arrive(address(full_v(n)));
+  }
+
+  /* That stay as they come: each warp at its own pace. Tiles [x, end) of the segment, of which `first` is the first box. */
+  SPINDLE__DEVICE void stream_tiles(const Job &work, int x, int end, int first) const {
+    SPINDLE__NO_UNROLL
+    for (; x < end && prim::warp() != LOOKS_AHEAD; ++x, first += params.boxes.in_tile) {
+      const uint32_t n = work.turn + x;
+      if (prim::warp() == BRINGS_V)
+        bring_values(work, n, first);
+      else
+        free_k(n);
+      if (prim::warp() == BRINGS_K) load_keys(work, x, first, full_k(n));
+      if (prim::warp() == DESCRIBES) {
+        describe_whole_tile(p, work, params.boxes, smem.ahead, first, slot_of(work, x), keys_of(n), columns_of_tile(n));
+        if (prim::lane() < 3) prim::mbarrier_arrive(address(full_k(n)));
+        if (prim::lane() == 3) prim::mbarrier_arrive(address(landed_k(n)));
+      }
+      if (x == 0) land_queries();
+    }
+    if (prim::warp() == LOOKS_AHEAD && x == 0) land_queries();
+  }
+
+  /* The start of one that is to be worked on. */
+  SPINDLE__DEVICE void begin_work(const Job &work, int x, int first) const {
+    const uint32_t n = work.turn + x;
+    KeyTile<KEYS> &keys = keys_of(n);
+    free_k(n);
+    if (prim::warp() == BRINGS_K) load_keys(work, x, first, changes(work) ? landed_k(n) : full_k(n));
+    if (prim::warp() == DESCRIBES) {
+      describe_whole_tile(p, work, params.boxes, smem.ahead, first, slot_of(work, x), keys, columns_of_tile(n));
+      if (!changes(work) && prim::lane() < 3) prim::mbarrier_arrive(address(full_k(n)));
+      if (!changes(work) && prim::lane() == 3) prim::mbarrier_arrive(address(landed_k(n)));
+    }
+    if (work.source.rotate && team.thread() < KEYS)
+      set_position(work, keys, team.thread(),
+                   index_of_column<KEYS>(p, work, params.boxes, smem.ahead, first, slot_of(work, x), team.thread()), true);
+  }
+
+  /* ---- A segment ---- */
+
+  /* The run at work, tile by tile, by the warps together: tiles that are copied, expanded or rotated. V is a tile behind K, and
+   * its release another. */
+  SPINDLE__DEVICE void work_on_tiles(const Job &work) const {
+    SPINDLE__NO_UNROLL
+    for (at().tile = at().begin; at().tile <= at().end + 1; ++at().tile) {
+      const bool has_k = at().tile<at().end, has_v = at().tile> at().begin && at().tile <= at().end;
+      if (at().whole) {
+        const int first = at().first + (at().tile - at().begin) * params.boxes.in_tile;
+        if (has_k) begin_work(work, at().tile, first);
+        if (has_v && prim::warp() == BRINGS_V) bring_values(work, work.turn + at().tile - 1, first - params.boxes.in_tile);
+      } else {
+        if (has_k) copy_keys(work, at().tile);
+        if (has_v) copy_values(work.turn + at().tile - 1);
+        prim::cp_async_wait_all();
+      }
+      team.sync();
+      if (at().tile == 0) land_queries();
+      if (has_v && (!at().whole || changes(work))) finish_keys(work);
+      if (at().tile > at().begin + 1 && (!at().whole || EXPANDS)) finish_values(work.turn + at().tile - 2);
+    }
+  }
+
+  /* The next run begins at tile at().end, of which at().first is the first box: as many as are whole, or as are not. */
+  SPINDLE__DEVICE void set_run() const {
+    int end = at().end, next = at().first;
+    at().begin = end;
+    at().whole = params.boxes.rows && tile_is_whole(params.boxes, smem.ahead, next);
+    do ++end, next += params.boxes.in_tile;
+    while (end < at().table_end && (params.boxes.rows && tile_is_whole(params.boxes, smem.ahead, next)) == at().whole);
+    at().end = end;
   }
 
   SPINDLE__DEVICE void look_ahead(const Job &work, int x, int table) const {
-    if (prim::warp() == LOOKS_AHEAD) find_boxes(p, work, params.boxes, work.slot0 + (int64_t)x * KEYS, KEYS, smem.ahead, table);
+    if (prim::warp() == LOOKS_AHEAD && params.boxes.rows)
+      find_boxes(p, work, params.boxes, slot_of(work, x), KEYS, smem.ahead, table);
   }
 
-  /* Tile x's first box. `begins`: of the tiles that are brought one by one, the first. The table that tile x + 1 begins is filled
-   * while the other is used. */
-  SPINDLE__DEVICE int first_box(const Job &work, int x, bool begins) const {
-    const uint32_t n = work.turn + x;
-    int first = 0;
-    if (begins) {
-      look_ahead(work, x, 0);
-      team.sync();
-    } else {
-      first = next_box(params.boxes, smem.ahead, smem.first_box[(n - 1) % (K_STAGES + 1)]);
-    }
-    const int next = next_box(params.boxes, smem.ahead, first);
-    if (next % 32 == 0) look_ahead(work, x + 1, next / 32);
-    if (team.thread() == 0) smem.first_box[n % (K_STAGES + 1)] = first;
-    return first;
-  }
-
-  /* Columns of tile x of the segment, and the start of K's copies. */
-  SPINDLE__DEVICE void begin_keys(const Job &work, int x, bool begins) const {
-    const uint32_t n = work.turn + x, stage = n % K_STAGES;
-    KeyTile<KEYS> &keys = smem.keys[n % (K_STAGES + 1)];
-    prim::mbarrier_wait(address(smem.empty_k[stage]), parity<K_STAGES>(n) ^ 1);
-    const int first = params.boxes.rows ? first_box(work, x, begins) : 0;
-    if (team.thread() < KEYS) {
-      if (params.boxes.rows && tile_is_whole(params.boxes, smem.ahead, first))
-        set_whole_tile(p, work, work.source, params.boxes, smem.ahead, first, work.slot0 + (int64_t)x * KEYS, keys,
-                       team.thread());
-      else
-        find_keys<E>(p, work, work.source, x, keys, team.thread());
-    }
-    team.sync();
-    const bool by_tma = boxed(work, keys);
-    if (team.thread() == 32 * DESCRIBES) {
-      const Columns columns = columns_of(p, work, keys);
-      Columns &to = smem.columns[n % (K_STAGES + 1)]; /* by members: the check build sees no copies of structs */
-      to.full = columns.full;
-      to.affine = columns.affine;
-      to.base = columns.base;
-      if (!by_tma || !changes(work)) prim::mbarrier_arrive(address(smem.landed_k[stage])); /* every tile is a turn of it */
-    }
-    const uint32_t tile = prim::shared_address(smem.k[stage]);
-    if (!by_tma) {
-      copy_to_panels<typename Tile::K, KEYS, 128>(expands(work), tile, keys.k, keys.valid, p.shape.head_dim_qk, team.thread());
-      return;
-    }
-    uint64_t &barrier = changes(work) ? smem.landed_k[stage] : smem.full_k[stage];
-    if (prim::warp() == 0 && work.source.copy >= 0)
-      load_rotated(tile, work, x, barrier);
-    else if (prim::warp() == 0)
-      load_cached<typename Tile::K>(tile, *smem.k_map, work, first, barrier);
-    else if (!changes(work))
-      arrive(barrier);
-  }
-
-  /* Waits for K of tile x. false: its own bytes give it to the consumers. */
-  SPINDLE__DEVICE bool land_keys(const Job &work, int x) const {
-    const uint32_t n = work.turn + x, stage = n % K_STAGES;
-    const KeyTile<KEYS> &keys = smem.keys[n % (K_STAGES + 1)];
-    if (!boxed(work, keys)) {
-      prim::cp_async_wait_all();
-      team.sync();
-    } else if (changes(work)) {
-      prim::mbarrier_wait(address(smem.landed_k[stage]), parity<K_STAGES>(n));
-    } else {
-      return false;
-    }
-    return true;
-  }
-
-  SPINDLE__DEVICE void expand_keys(const Job &work, int x) const {
-    expand<T, typename Tile::K>(prim::shared_address(smem.k[(work.turn + x) % K_STAGES]));
-    if (work.source.rotate) team.sync();
-  }
-
-  SPINDLE__DEVICE void rotate_keys(const Job &work, int x) const {
-    const uint32_t n = work.turn + x;
-    const KeyTile<KEYS> &keys = smem.keys[n % (K_STAGES + 1)];
-    Rotation rotation = key_rotation(p, work);
-    rotation.decays = work.decays; /* no double that is compared at every row */
-    rotate_tile<T, typename Tile::K, Tile::RUN>(prim::shared_address(smem.k[n % K_STAGES]), KEYS, rotary_of(p.shape), rotation,
-                                                keys.position, keys.distance, team.thread(), team.threads());
-  }
-
-  /* The start of V's copies. */
-  SPINDLE__DEVICE void begin_values(const Job &work, int x) const {
-    const uint32_t n = work.turn + x, stage = n % V_STAGES, tile = prim::shared_address(smem.v[stage]);
-    const KeyTile<KEYS> &keys = smem.keys[n % (K_STAGES + 1)];
-    prim::mbarrier_wait(address(smem.empty_v[stage]), parity<V_STAGES>(n) ^ 1);
-    if (params.boxes.rows && all_valid(keys)) {
-      if (prim::warp() == 1)
-        load_cached<typename Tile::V>(tile, *smem.v_map, work, smem.first_box[n % (K_STAGES + 1)],
-                                      EXPANDS ? smem.landed_v[stage] : smem.full_v[stage]);
-      else if (!EXPANDS)
-        arrive(smem.full_v[stage]);
-      return;
-    }
-    if (EXPANDS && team.thread() == 0) prim::mbarrier_arrive(address(smem.landed_v[stage]));
-    copy_to_panels<typename Tile::V, KEYS, 128>(EXPANDS, tile, keys.v, keys.valid, p.shape.head_dim_v, team.thread());
-  }
-
-  /* V is given to the consumers, unless its own bytes do that. */
-  SPINDLE__DEVICE void finish_values(const Job &work, int x) const {
-    const uint32_t n = work.turn + x, stage = n % V_STAGES;
-    const bool by_threads = !params.boxes.rows || !all_valid(smem.keys[n % (K_STAGES + 1)]);
-    if (by_threads) prim::cp_async_wait_all();
-    if constexpr (EXPANDS) {
-      prim::mbarrier_wait(address(smem.landed_v[stage]), parity<V_STAGES>(n));
-      if (by_threads) team.sync();
-      expand<ValueType<T, E>, typename Tile::V>(prim::shared_address(smem.v[stage]));
-    }
-    if (!EXPANDS && !by_threads) return;
-    prim::fence_proxy_async();
-    arrive(smem.full_v[stage]);
-  }
-
-  SPINDLE__DEVICE int32_t &at() const { return smem.at[team.thread()]; }
-  SPINDLE__DEVICE bool begins() const { return at() == smem.begin[team.thread()]; }
-
-  SPINDLE__DEVICE void land_queries() const {
-    prim::cp_async_wait_all();
-    arrive(smem.full_q);
-  }
-
-  /* ---- Tiles one by one: the warps together, K a tile ahead of V ---- */
-
-  SPINDLE__DEVICE void bring_tiles(const Job &work, int begin) const {
-    smem.begin[team.thread()] = begin;
-    SPINDLE__NO_UNROLL
-    for (at() = begin; at() <= work.tiles; ++at()) {
-      if (at() < work.tiles) begin_keys(work, at(), begins());
-      if (at() == 0) land_queries();
-      if (begins()) continue;
-      if (EXPANDS) begin_values(work, at() - 1); /* they land behind the work on K */
-      if (land_keys(work, at() - 1)) {
-        if (expands(work)) expand_keys(work, at() - 1);
-        if (work.source.rotate) rotate_keys(work, at() - 1);
-        prim::fence_proxy_async();
-        arrive(smem.full_k[(work.turn + at() - 1) % K_STAGES]);
-      }
-      if (!EXPANDS) begin_values(work, at() - 1);
-      finish_values(work, at() - 1);
-    }
-  }
-
-  /* ---- Tiles that are whole and stay as they come: each warp at its own pace ---- */
-
-  SPINDLE__DEVICE bool streams(const Job &work) const {
-    return !EXPANDS && params.boxes.rows && !work.source.rotate && (p.batch.shard_count == 1 || p.batch.page_index);
-  }
-
-  /* Tiles [x, end) of the segment; box: tile x's first. */
-  SPINDLE__DEVICE void stream_keys(const Job &work, int x, int end, int box) const {
-    SPINDLE__NO_UNROLL
-    for (; x < end; ++x, box += params.boxes.in_tile) {
-      const uint32_t n = work.turn + x, stage = n % K_STAGES, tile = prim::shared_address(smem.k[stage]);
-      prim::mbarrier_wait(address(smem.empty_k[stage]), parity<K_STAGES>(n) ^ 1);
-      if (work.source.copy >= 0)
-        load_rotated(tile, work, x, smem.full_k[stage]);
-      else
-        load_cached<typename Tile::K>(tile, *smem.k_map, work, box, smem.full_k[stage]);
-      if (x == 0) land_queries();
-    }
-  }
-  SPINDLE__DEVICE void stream_values(const Job &work, int x, int end, int box) const {
-    SPINDLE__NO_UNROLL
-    for (; x < end; ++x, box += params.boxes.in_tile) {
-      const uint32_t n = work.turn + x, stage = n % V_STAGES;
-      prim::mbarrier_wait(address(smem.empty_v[stage]), parity<V_STAGES>(n) ^ 1);
-      load_cached<typename Tile::V>(prim::shared_address(smem.v[stage]), *smem.v_map, work, box, smem.full_v[stage]);
-      if (prim::lane() > 0 && prim::lane() < 4) prim::mbarrier_arrive(address(smem.full_v[stage])); /* for the other warps */
-      if (x == 0) land_queries();
-    }
-  }
-  SPINDLE__DEVICE void describe_tiles(const Job &work, int x, int end, int box) const {
-    SPINDLE__NO_UNROLL
-    for (; x < end; ++x, box += params.boxes.in_tile) {
-      const uint32_t n = work.turn + x, stage = n % K_STAGES;
-      KeyTile<KEYS> &keys = smem.keys[n % (K_STAGES + 1)];
-      const int64_t base = smem.ahead.index[box], last = index_of_column<KEYS>(params.boxes, smem.ahead, box, KEYS - 1);
-      const bool affine = last - base == KEYS - 1; /* indices ascend */
-      prim::mbarrier_wait(address(smem.empty_k[stage]), parity<K_STAGES>(n) ^ 1);
-      SPINDLE__NO_UNROLL
-      for (int column = prim::lane(); !affine && column < KEYS; column += 32)
-        keys.index[column] = index_of_column<KEYS>(params.boxes, smem.ahead, box, column);
-      if (prim::lane() < KEYS / 32) keys.valid[prim::lane()] = ~0u;
-      if (prim::lane() == 0) {
-        Columns &columns = smem.columns[n % (K_STAGES + 1)];
-        columns.full = base >= work.full_from && last <= work.full_to;
-        columns.affine = affine;
-        columns.base = base;
-        prim::mbarrier_arrive(address(smem.landed_k[stage])); /* every tile is a turn of it */
-      }
-      prim::sync_warp();
-      if (prim::lane() < 3) prim::mbarrier_arrive(address(smem.full_k[stage])); /* for the other warps */
-      if (x == 0) land_queries();
-    }
-  }
-
-  /* Up to the first that is none of these. Returns how many; if there is any, Q has landed. */
-  SPINDLE__DEVICE int stream_tiles(const Job &work) const {
-    const int in_table = 32 / params.boxes.in_tile;
-    look_ahead(work, 0, 0);
-    for (int x = 0, table = 0;; table ^= 1) {
-      int end = x, box = 32 * table;
-      team.sync();
-      for (; end < x + in_table && tile_is_whole(params.boxes, smem.ahead, box); ++end) box += params.boxes.in_tile;
-      if (prim::warp() == 0) stream_keys(work, x, end, 32 * table);
-      if (prim::warp() == 1) stream_values(work, x, end, 32 * table);
-      if (prim::warp() == DESCRIBES) describe_tiles(work, x, end, 32 * table);
-      if (prim::warp() == LOOKS_AHEAD && x == 0 && end > 0) land_queries();
-      if (end < x + in_table || end == work.tiles) return end;
-      look_ahead(work, end, table ^ 1);
-      x = end;
-    }
-  }
-
-  /* The segment at work: Q, K and V. */
+  /* Q, then K and V: table by table of the boxes to come. While one is used, the next is filled. */
   SPINDLE__DEVICE void bring_segment(const Job &work) const {
-    int begin = 0;
     prim::mbarrier_wait(address(smem.empty_q), parity<1>(work.queries) ^ 1);
     copy_queries<typename Tile::Q>(p, work, prim::shared_address(smem.q), team);
-    if (streams(work)) {
-      begin = stream_tiles(work);
-      if (begin == work.tiles) return;
-      team.sync(); /* the tables are free */
+    look_ahead(work, 0, 0);
+    SPINDLE__NO_UNROLL
+    for (at().end = at().table = 0; at().end < work.tiles; at().table ^= 1) {
+      at().table_end = params.boxes.rows ? min(at().end + 32 / params.boxes.in_tile, work.tiles) : work.tiles;
+      at().first = 32 * at().table;
+      team.sync();
+      if (at().table_end < work.tiles) look_ahead(work, at().table_end, at().table ^ 1);
+      SPINDLE__NO_UNROLL
+      while (at().end < at().table_end) {
+        set_run();
+        if (at().whole && !EXPANDS && !work.source.rotate)
+          stream_tiles(work, at().begin, at().end, at().first);
+        else
+          work_on_tiles(work);
+        at().first += (at().end - at().begin) * params.boxes.in_tile;
+      }
     }
-    bring_tiles(work, begin);
   }
 
   /* An item's part of the step before, to go on from. */

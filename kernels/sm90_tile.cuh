@@ -44,6 +44,13 @@ struct Sm90Work : Work<Rows> {
   uint32_t number, turn, queries; /* of the step; of the tiles and segments before it: Work has its own segments */
 };
 
+/* Tiles [begin, end) of a segment that are brought in one way, for they are whole or not, and the one that a thread of the
+ * producer is at. `first` is their first box, of those ahead, which are of the tiles up to table_end. */
+struct Run {
+  int32_t tile, begin, end, first, table, table_end;
+  bool whole;
+};
+
 template <int D, int DV, Scores S>
 struct Sm90Smem {
   using Tile = Sm90Tile<D, DV, S>;
@@ -52,12 +59,11 @@ struct Sm90Smem {
   alignas(1024) unsigned char v[Tile::V_STAGES][Tile::V::BYTES];
   KeyTile<Tile::KEYS> keys[Tile::K_STAGES + 1];
   Columns columns[Tile::K_STAGES + 1];
-  int32_t first_box[Tile::K_STAGES + 1]; /* in `ahead` */
-  BoxesAhead<2> ahead;                   /* V is a tile behind K, perhaps a table */
+  BoxesAhead<2> ahead;
   Sm90Work<Tile::ROWS> work[2];
   /* What threads of the producer would have in registers all the time: */
+  Run run[128];
   const CUtensorMap *k_map, *v_map, *rotated_map; /* of the parameters */
-  int32_t at[128], begin[128]; /* of the tiles that are brought one by one, the one that a thread is at, and the first */
   uint64_t full_work[2], empty_work[2], full_q, empty_q;
   uint64_t landed_k[Tile::K_STAGES], full_k[Tile::K_STAGES], empty_k[Tile::K_STAGES];
   uint64_t landed_v[Tile::V_STAGES], full_v[Tile::V_STAGES], empty_v[Tile::V_STAGES];
