@@ -99,19 +99,23 @@ SPINDLE__DEVICE void find_boxes(const spindle__attention_params &p, const Work<R
   if (lane == 0) ahead.whole[table] = whole;
 }
 
+SPINDLE__DEVICE uint32_t boxes_of_a_tile(const CacheBoxes &boxes) { return ~0u >> (32 - boxes.in_tile); }
+
 /* Whether every slot of a tile holds a key. first: its first box. */
 template <int Tables>
 SPINDLE__DEVICE bool tile_is_whole(const CacheBoxes &boxes, const BoxesAhead<Tables> &ahead, int first) {
-  const uint32_t all = ~0u >> (32 - boxes.in_tile);
+  const uint32_t all = boxes_of_a_tile(boxes);
   return (ahead.whole[first / 32] >> first % 32 & all) == all;
 }
+
+/* Whether keys that lie side by side may be far apart in the text, whatever box they are in. */
+SPINDLE__DEVICE bool is_sharded(const spindle_batch &b) { return b.shard_count > 1 && !b.page_index; }
 
 /* The index of a column of a whole tile that begins at slot u. first: its first box. */
 template <int Keys, int Tables, int Rows>
 SPINDLE__DEVICE int64_t index_of_column(const spindle__attention_params &p, const Work<Rows> &work, const CacheBoxes &boxes,
                                         const BoxesAhead<Tables> &ahead, int first, int64_t u, int column) {
-  if (p.batch.shard_count > 1 && !p.batch.page_index) /* keys that lie side by side may be far apart in the text */
-    return spindle__sharded_index(&p.batch, &p.state.requests[work.request].request, u + column);
+  if (is_sharded(p.batch)) return spindle__sharded_index(&p.batch, &p.state.requests[work.request].request, u + column);
   const int box = column * boxes.in_tile / Keys;
   return ahead.index[first + box] + (column - box * boxes.rows);
 }
@@ -122,14 +126,15 @@ template <int Keys, int Tables, int Rows>
 SPINDLE__DEVICE void describe_whole_tile(const spindle__attention_params &p, const Work<Rows> &work, const CacheBoxes &boxes,
                                          const BoxesAhead<Tables> &ahead, int first, int64_t u, KeyTile<Keys> &keys,
                                          Columns &columns) {
-  const int64_t base = index_of_column<Keys>(p, work, boxes, ahead, first, u, 0),
-                last = index_of_column<Keys>(p, work, boxes, ahead, first, u, Keys - 1);
-  const bool affine = last - base == Keys - 1; /* indices ascend */
+  const int64_t base = ahead.index[first];
+  int64_t last = ahead.index[first + boxes.in_tile - 1] + boxes.rows - 1;
+  if (is_sharded(p.batch)) last = index_of_column<Keys>(p, work, boxes, ahead, first, u, Keys - 1);
+  const bool affine = last - base == Keys - 1, full = base >= work.full_from && last <= work.full_to; /* indices ascend */
   SPINDLE__NO_UNROLL
   for (int column = prim::lane(); !affine && column < Keys; column += 32)
     keys.index[column] = index_of_column<Keys>(p, work, boxes, ahead, first, u, column);
   if (prim::lane() < Keys / 32) keys.valid[prim::lane()] = ~0u;
-  if (prim::lane() == 0) set_columns(columns, {base >= work.full_from && last <= work.full_to, affine, base});
+  if (prim::lane() == 0) set_columns(columns, {full, affine, base});
   prim::sync_warp();
 }
 

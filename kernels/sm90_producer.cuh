@@ -14,7 +14,7 @@ struct Sm90Producer {
   using Smem = Sm90Smem<D, DV, S>;
   static constexpr int KEYS = Tile::KEYS, K_STAGES = Tile::K_STAGES, V_STAGES = Tile::V_STAGES;
   static constexpr bool EXPANDS = sizeof(E) == 1;
-  /* Of the warps. */
+  /* Warps. */
   static constexpr int BRINGS_K = 0, BRINGS_V = 1, LOOKS_AHEAD = 2, DESCRIBES = 3;
 
   using Job = Sm90Work<Tile::ROWS>;
@@ -45,7 +45,7 @@ struct Sm90Producer {
     prim::mbarrier_wait(address(smem.empty_v[n % V_STAGES]), parity<V_STAGES>(n) ^ 1);
   }
 
-  /* In no register meanwhile. */
+  /* In shared memory, where it is in no register while keys are rotated. */
   SPINDLE__DEVICE Run &at() const { return smem.run[team.thread()]; }
 
   /* Whether there is work on K between its landing and its release. A pre-rotated copy holds T. */
@@ -75,7 +75,7 @@ struct Sm90Producer {
 
   /* K of the tile before the one that a thread is at is expanded, rotated, and given to the consumers. */
   SPINDLE__DEVICE void finish_keys(const Job &work) const {
-    const auto n = [&] { return work.turn + at().tile - 1; }; /* in no register while keys are rotated */
+    const auto n = [&] { return work.turn + at().tile - 1; }; /* neither */
     prim::mbarrier_wait(address(landed_k(n())), parity<K_STAGES>(n()));
     if (expands(work)) {
       expand<T, typename Tile::K>(tile_k(n()));
@@ -193,7 +193,8 @@ struct Sm90Producer {
   SPINDLE__DEVICE void work_on_tiles(const Job &work) const {
     SPINDLE__NO_UNROLL
     for (at().tile = at().begin; at().tile <= at().end + 1; ++at().tile) {
-      const bool has_k = at().tile<at().end, has_v = at().tile> at().begin && at().tile <= at().end;
+      const bool has_k = at().tile < at().end;
+      const bool has_v = at().begin < at().tile && at().tile <= at().end;
       if (at().whole) {
         const int first = at().first + (at().tile - at().begin) * params.boxes.in_tile;
         if (has_k) begin_work(work, at().tile, first);
@@ -212,12 +213,15 @@ struct Sm90Producer {
 
   /* The next run begins at tile at().end, of which at().first is the first box: as many as are whole, or as are not. */
   SPINDLE__DEVICE void set_run() const {
-    int end = at().end, next = at().first;
+    const uint32_t all = params.boxes.rows ? boxes_of_a_tile(params.boxes) : ~0u;
+    uint32_t rest = params.boxes.rows ? smem.ahead.whole[at().table] >> at().first % 32 : 0;
+    const bool whole = (rest & all) == all;
+    int end = at().end;
     at().begin = end;
-    at().whole = params.boxes.rows && tile_is_whole(params.boxes, smem.ahead, next);
-    do ++end, next += params.boxes.in_tile;
-    while (end < at().table_end && (params.boxes.rows && tile_is_whole(params.boxes, smem.ahead, next)) == at().whole);
+    do ++end, rest >>= params.boxes.in_tile;
+    while (end < at().table_end && ((rest & all) == all) == whole);
     at().end = end;
+    at().whole = whole;
   }
 
   SPINDLE__DEVICE void look_ahead(const Job &work, int x, int table) const {
