@@ -271,8 +271,8 @@ struct Decode {
   }
 
   SPINDLE__DEVICE void rotate_tile_of_warp(const KeyTile<KEYS> &keys) const {
-    rotate_tile<T, Layout, 8>(prim::shared_address(warp().k), KEYS, rotary_of(p.shape), key_rotation(p, smem.work), keys.position,
-                              keys.distance, prim::lane(), 32);
+    rotate_tile<T, Layout, 8, true>(prim::shared_address(warp().k), KEYS, rotary_of(p.shape), key_rotation(p, smem.work),
+                                    keys.position, keys.distance, prim::lane(), 32);
     publish();
   }
 
@@ -325,7 +325,7 @@ struct Decode {
     prim::cp_async_commit();
     prim::cp_async_wait_all();
     prim::sync_block();
-    rotate_queries<T, Tile<D>, 1, DECODE_ROWS>(p, smem.work, q, K == Keys::RAW);
+    rotate_queries<T, Tile<D>, 1, false, DECODE_ROWS>(p, smem.work, q, K == Keys::RAW);
     prim::sync_block();
     walk_tiles(source);
   }

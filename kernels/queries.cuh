@@ -52,7 +52,7 @@ SPINDLE__DEVICE Rotation key_rotation(const spindle__attention_params &p, const 
 
 /* Rows [first, first + TeamRows), every one by its group's map and, where its scale is not positive, by the sign that the scale
  * leaves to it. All threads of the team, between its barriers. */
-template <class T, class Layout, int Run, int TeamRows, int Rows, class Team = Block>
+template <class T, class Layout, int Run, bool Steady, int TeamRows, int Rows, class Team = Block>
 SPINDLE__DEVICE void rotate_queries(const spindle__attention_params &p, const Work<Rows> &work, uint32_t tile, bool raw_keys,
                                     int first = 0, Team team = {}) {
   constexpr int D = Layout::DIM;
@@ -62,8 +62,8 @@ SPINDLE__DEVICE void rotate_queries(const spindle__attention_params &p, const Wo
   const float a = (float)r.attention_factor;
   const Rotation rotation = rotation_of(p, work, scaled, raw_keys ? a * a : a);
   if (r.rotates || rotation.decays || rotation.factor != 1.0f)
-    rotate_tile<T, Layout, Run>(tile + Layout::chunk(first, 0), rows, rotary_of(p.shape), rotation, work.position + first,
-                                work.distance + first, team.thread(), team.threads());
+    rotate_tile<T, Layout, Run, Steady>(tile + Layout::chunk(first, 0), rows, rotary_of(p.shape), rotation, work.position + first,
+                                        work.distance + first, team.thread(), team.threads());
   uint32_t signs = 0;
   for (uint32_t word : work.signs) signs |= word;
   if (!signs) return;

@@ -93,6 +93,18 @@ SPINDLE__DEVICE Turns<W> turn_of(const Rotation &rotation, const Rotary &rotary,
   return t;
 }
 
+/* To the next position, if it goes on. */
+template <int W>
+SPINDLE__DEVICE void step_turn(Turns<W> &t, bool goes) {
+  t.at += goes;
+  SPINDLE__UNROLL
+  for (int k = 0; k < W; ++k) {
+    const float c = fmaf(-t.s[k], t.sin_step[k], t.c[k] * t.cos_step[k]), s = fmaf(t.c[k], t.sin_step[k], t.s[k] * t.cos_step[k]);
+    t.c[k] = goes ? c : t.c[k];
+    t.s[k] = goes ? s : t.s[k];
+  }
+}
+
 template <bool Whole = false, int W>
 SPINDLE__DEVICE void turn_to(Turns<W> &t, int64_t position, const Rotation &rotation, const Rotary &rotary, int group) {
   if (position == t.at) return;
@@ -106,14 +118,7 @@ SPINDLE__DEVICE void turn_to(Turns<W> &t, int64_t position, const Rotation &rota
     }
   }
   SPINDLE__NO_UNROLL
-  for (; t.at < position; ++t.at) {
-    SPINDLE__UNROLL
-    for (int k = 0; k < W; ++k) {
-      const float c = fmaf(-t.s[k], t.sin_step[k], t.c[k] * t.cos_step[k]);
-      t.s[k] = fmaf(t.c[k], t.sin_step[k], t.s[k] * t.cos_step[k]);
-      t.c[k] = c;
-    }
-  }
+  while (t.at < position) step_turn(t, true);
 }
 
 /* ---- Pairs of a row: (x, y) are a pair's two channels ---- */
@@ -193,44 +198,90 @@ SPINDLE__DEVICE void rotate_pairs(const Turns<W> &t, const Rotation &rotation, c
 
 /* Run consecutive rows a thread, W pairs: four where they are vectors, else one. */
 template <class T, class Layout, int Run, int W>
-SPINDLE__DEVICE void rotate_rows(uint32_t tile, int rows, const Rotary &rotary, const Rotation &rotation,
+SPINDLE__DEVICE void rotate_run(uint32_t tile, int row, const Rotary &rotary, const Rotation &rotation, const int64_t *positions,
+                                const float *distances, int group) {
+  Turns<W> turn = turn_of<W, true>(rotation, rotary, group);
+  /* Accumulators are in registers meanwhile, so it is not unrolled, and nothing says where it ends. */
+  SPINDLE__NO_UNROLL
+  for (bool more = true; more; more = ++row % Run != 0) {
+    float x[W], y[W];
+    const SharedRow<T, Layout> at = {tile, row};
+    turn_to<true>(turn, positions[row], rotation, rotary, group); /* first: it takes the registers that x and y do */
+    if constexpr (W == 4)
+      load_vectors(rotary, at, group, x, y);
+    else
+      load_pair(rotary, at, group, x[0], y[0]);
+    rotate_pairs<true>(turn, rotation, rotary, group, rotation.decays ? distances[row] : 0.0f, x, y);
+    if constexpr (W == 4)
+      store_vectors(rotary, at, group, x, y);
+    else
+      store_pair(rotary, at, group, x[0], y[0]);
+  }
+}
+
+/* Whether positions go on by 0 or 1, without passing a multiple of PHASE_RUN: as those of keys do that begin at one, and those of
+ * query rows that share theirs with the heads of a group. */
+template <int Run>
+SPINDLE__DEVICE bool goes_on(const int64_t *positions) {
+  uint64_t steps = 0;
+  SPINDLE__UNROLL
+  for (int k = 1; k < Run; ++k) steps |= (uint64_t)(positions[k] - positions[k - 1]);
+  return steps <= 1 && (positions[0] ^ positions[Run - 1]) < SPINDLE__PHASE_RUN;
+}
+
+/* The same for these, to the same bits, without a branch and with four rows under way: a warp that is on its own takes 330 clk a
+ * row otherwise, of which 66 are its instructions. */
+template <class T, class Layout, int Run, bool Interleaved>
+SPINDLE__DEVICE void rotate_steady_run(uint32_t tile, int row, Rotary rotary, const Rotation &rotation, const int64_t *positions,
+                                       int group) {
+  constexpr int BATCH = 4;
+  Turns<4> turn = turn_of<4, true>(rotation, rotary, group);
+  turn_to<true>(turn, positions[row], rotation, rotary, group);
+  rotary.interleaved = Interleaved;
+  SPINDLE__NO_UNROLL
+  for (int end = row + Run; row < end; row += BATCH) {
+    float x[BATCH][4], y[BATCH][4];
+    SPINDLE__UNROLL
+    for (int k = 0; k < BATCH; ++k) load_vectors(rotary, SharedRow<T, Layout>{tile, row + k}, group, x[k], y[k]);
+    SPINDLE__UNROLL
+    for (int k = 0; k < BATCH; ++k) {
+      const bool goes = (int32_t)turn.at != (int32_t)positions[row + k];
+      step_turn(turn, goes);
+      rotate_pairs<true>(turn, rotation, rotary, group, 0.0f, x[k], y[k]);
+    }
+    SPINDLE__UNROLL
+    for (int k = 0; k < BATCH; ++k) store_vectors(rotary, SharedRow<T, Layout>{tile, row + k}, group, x[k], y[k]);
+  }
+}
+
+/* W pairs at a time. */
+template <class T, class Layout, int Run, int W, bool Steady>
+SPINDLE__DEVICE void rotate_runs(uint32_t tile, int rows, const Rotary &rotary, const Rotation &rotation,
                                  const int64_t *positions, const float *distances, int thread, int threads) {
   const int groups = (rotary.pairs + W - 1) / W, runs = (rows + Run - 1) / Run;
   SPINDLE__NO_UNROLL
   for (int unit = thread; unit < groups * runs; unit += threads) {
-    const int group = unit % groups;
-    Turns<W> turn = turn_of<W, true>(rotation, rotary, group);
-    int row = unit / groups * Run;
-    /* Accumulators are in registers meanwhile, so it is not unrolled, and nothing says where it ends. */
-    SPINDLE__NO_UNROLL
-    for (bool more = true; more; more = ++row % Run != 0) {
-      float x[W], y[W];
-      const SharedRow<T, Layout> at = {tile, row};
-      turn_to<true>(turn, positions[row], rotation, rotary, group); /* first: it takes the registers that x and y do */
-      if constexpr (W == 4)
-        load_vectors(rotary, at, group, x, y);
-      else
-        load_pair(rotary, at, group, x[0], y[0]);
-      rotate_pairs<true>(turn, rotation, rotary, group, rotation.decays ? distances[row] : 0.0f, x, y);
-      if constexpr (W == 4)
-        store_vectors(rotary, at, group, x, y);
-      else
-        store_pair(rotary, at, group, x[0], y[0]);
-    }
+    const int group = unit % groups, row = unit / groups * Run;
+    if (!Steady || rotation.decays || !goes_on<Run>(positions + row))
+      rotate_run<T, Layout, Run, W>(tile, row, rotary, rotation, positions, distances, group);
+    else if (rotary.interleaved)
+      rotate_steady_run<T, Layout, Run, true>(tile, row, rotary, rotation, positions, group);
+    else
+      rotate_steady_run<T, Layout, Run, false>(tile, row, rotary, rotation, positions, group);
   }
 }
 
 /* Rows [0, rows) of a tile in shared memory, and the others of the last run; positions and distances (of decay) are in shared
- * memory too. 8-byte accesses of 16 lanes cover a row's 128 bytes, free of bank conflicts. The caller puts a sync_block (or
- * sync_warp, if the threads are a warp's) before and after. */
-template <class T, class Layout, int Run>
+ * memory too. 8-byte accesses of 16 lanes cover a row's 128 bytes, free of bank conflicts. Steady: with code for steady runs,
+ * which takes 32 registers more. The caller puts a sync_block (or sync_warp, if the threads are a warp's) before and after. */
+template <class T, class Layout, int Run, bool Steady>
 SPINDLE__DEVICE void rotate_tile(uint32_t tile, int rows, const Rotary &rotary, const Rotation &rotation,
                                  const int64_t *positions, const float *distances, int thread = prim::thread_index(),
                                  int threads = prim::block_threads()) {
   if (rotary.vectors)
-    rotate_rows<T, Layout, Run, 4>(tile, rows, rotary, rotation, positions, distances, thread, threads);
+    rotate_runs<T, Layout, Run, 4, Steady>(tile, rows, rotary, rotation, positions, distances, thread, threads);
   else
-    rotate_rows<T, Layout, Run, 1>(tile, rows, rotary, rotation, positions, distances, thread, threads);
+    rotate_runs<T, Layout, Run, 1, false>(tile, rows, rotary, rotation, positions, distances, thread, threads);
 }
 
 }  // namespace spindle
