@@ -9,12 +9,12 @@
  * Floors (D = 128, bf16, 32/8 heads; per 64 keys of a warp: 32 KB of K and V). Memory: an H200 copies 4.3 TB/s, 18.6 bytes a clk
  * and SM: 1760 clk. Shared memory: written 32 KB, read 32 KB by ldmatrix, and for raw keys 16 KB read and written by the
  * rotation: 96 KB at 128 bytes a clk, 750 clk. Issue slots: copies 150 (pages of 16: 280; by threads 1060), what else a tile
- * takes about 860, rotation 64 x 64 pairs x 17 / 32 = 2200: 800 clk of the four schedulers. So both keep below the memory
- * floor, raw keys too. Latency: a warp on its own takes 3300 clk for a tile of rotated keys (counted, tests/budgets/latency.py;
- * waits for memory apart), and five warps have 8800. In flight: a warp's K is copied while its V is used and the other way round;
- * five warps have 80 KB under way on average, where 15 KB cover 800 clk. Not measured yet.
- * K and V of e4m3 (e4m3.cuh) are half the bytes, 880 clk, and half as many under way. Expanding K takes 760 issue slots (f16:
- * 340) and V 340: rotated keys take as long as their bytes, 880 clk, raw ones 1120 (1010).
+ * takes about 860, rotation 3100: 1030 clk of the four schedulers. So both keep below the memory floor, raw keys too.
+ * Latency, which is what few warps have most of (counted, tests/budgets/latency.py; waits for memory apart): a warp takes 3300
+ * clk for a tile of rotated keys, 7900 for one of raw keys, and five warps have 8800 of memory's time. In flight: a warp's K is
+ * copied while its V is used and the other way round; five warps have 80 KB under way on average, where 15 KB cover 800 clk. Not
+ * measured yet. K and V of e4m3 (e4m3.cuh) are half the bytes, 880 clk, and half as many under way. Expanding takes a warp 1100
+ * clk (K) and 770 (V): 1030 clk a tile for five warps, but 1960 where raw keys are rotated, who gain room by e4m3 and no time.
  *
  * Copies. A tile in which every slot holds a key comes by TMA where the device has it (sm_90 and later): a box a panel, as high
  * as the tile or the page. Other tiles (the last of a request, holes, pages of odd sizes), and all on other devices, come by

@@ -19,21 +19,21 @@
  * NaN would reach the output.
  *
  * The producer's own time. What one warp does between two tiles takes it several clk an instruction, so it must be little: 2048
- * clk at D = 128, and 1024 at D = 64, are what a tile has. Where boxes lie is found 32 at a time (boxes.cuh), and whole tiles that
- * stay as they come are brought by each warp at its own pace: one brings K, one V, one finds boxes, one says what all consumers
- * want to know of the tile's columns. Counted (tests/budgets/latency.py): 670 clk a tile for K or for V, 790 from pages of 64, 550
- * for the columns. Tiles that are worked on are brought by the warps together.
+ * clk at D = 128, and 1024 at D = 64, are what a tile has. Where boxes lie is found 32 at a time (boxes.cuh), and whole tiles
+ * that stay as they come are brought by each warp at its own pace: one brings K, one V, one finds boxes, one says what all
+ * consumers want to know of the tile's columns. Counted (tests/budgets/latency.py): 670 clk a tile for K or for V, 790 from pages
+ * of 64, 550 for the columns. Tiles that are worked on are brought by the warps together.
  *
  * K and V of e4m3 (e4m3.cuh) land as they are, and the producer expands them before it releases them, K to T and then rotated if
- * need be, V to f16. At D = 128 that takes it 1170 (K) and 680 clk a tile, counted, and some 600 to begin the next: 2450. Pre-rotated
- * keys are T already. Rotation takes each of its warps 1090 instructions; but in the loop that is for few rows.
+ * need be, V to f16. At D = 128 that takes it 1170 (K) and 680 clk a tile, counted, and some 600 to begin the next: 2450.
+ * Pre-rotated keys are T already. Rotation takes each of its warps 1090 instructions; but in the loop that is for few rows.
  *
  * Protocol. Every mbarrier's turn n ends phase n; consumers wait for full_* of turn n, the producer for empty_* of the turn
  * before.
  *   full_work, empty_work [2]   steps of items: arrivals of 4 producer warps / 8 consumer warps
  *   full_q, empty_q             4 / 8
  *   landed_k [K_STAGES]         1 and the bytes: raw keys that the producer rotates
- *   full_k, empty_k [K_STAGES]  4 and the bytes, if they come by TMA and stay as they are / 8. Then one warp arrives for three
+ *   full_k, empty_k [K_STAGES]  4 and the bytes, if they come by TMA and stay as they are (one warp arrives for three) / 8
  *   landed_v [V_STAGES]         1 and the bytes: e4m3
  *   full_v, empty_v [V_STAGES]  4 and the bytes, unless it is e4m3 / 8
  * Columns of tile n lie in keys[n % (K_STAGES + 1)]: written when K of turn n - K_STAGES is free, and then the softmax of turn n
