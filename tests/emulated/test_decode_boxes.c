@@ -88,3 +88,25 @@ Test(decode_boxes, beside_holes) {
     test_request_free(&q);
   }
 }
+
+/* Raw keys have the same bits whether they are rotated when they are read or before, wherever the text begins: runs of keys that
+ * begin at a multiple of 8 are rotated by code of their own. */
+Test(decode_boxes, rotated_in_the_loop_or_before) {
+  test_random r = test_random_start();
+  for (int32_t x = 0; x < 16; x++) {
+    setenv("SPINDLE_EMULATED_ARCH", x % 3 ? "90" : "80", 1);
+    test_setup now = setup_of(&r, dims[x % 3], 0, pages[x % 2]);
+    now.shape.pair_layout = x / 8 ? SPINDLE_PAIRS_INTERLEAVED : SPINDLE_PAIRS_HALF;
+    test_setup before = now;
+    before.schedule = SPINDLE_SCHEDULE_PREROTATE;
+    test_request one = test_request_make(&r, &now.shape, test_rule(SPINDLE_ROPE_YARN, dims[x % 3]), 2, 300, 1);
+    one.kv_index = x;
+    test_request_at_end(&one);
+    test_request two = test_request_copy(&one, &now.shape);
+    test_attend(&now, &one, 1);
+    test_attend(&before, &two, 1);
+    test_requests_same("in the loop and before it", &now.shape, &two, &one);
+    test_request_free(&one);
+    test_request_free(&two);
+  }
+}
