@@ -160,8 +160,8 @@ struct Prefill {
   }
 
   SPINDLE__DEVICE void rotate_keys(const KeyTile<Shape::KEYS> &keys) {
-    rotate_tile<T, Tile<D>, Shape::RUN, false>(prim::shared_address(smem.tiles.k), Shape::KEYS, rotary_of(p.shape),
-                                               key_rotation(p, smem.work), keys.position, keys.distance);
+    rotate_tile<T, Tile<D>, Shape::RUN, true>(prim::shared_address(smem.tiles.k), Shape::KEYS, rotary_of(p.shape),
+                                              key_rotation(p, smem.work), keys.position, keys.distance);
   }
 
   /* Scores; 0 if the warp has none to compute: undefined on one path they would be in registers all along. */
@@ -291,7 +291,7 @@ struct Prefill {
     copy_k(source, smem.keys[0]);
     prim::cp_async_wait<1>();
     prim::sync_block();
-    rotate_queries<T, Tile<D>, Shape::RUN, false, Shape::ROWS>(p, smem.work, q, K == Keys::RAW);
+    rotate_queries<T, Tile<D>, Shape::RUN, true, Shape::ROWS>(p, smem.work, q, K == Keys::RAW);
     walk_tiles(source);
     prim::sync_block(); /* all are done with the tiles */
     store_sums();

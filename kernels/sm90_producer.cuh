@@ -69,8 +69,8 @@ struct Sm90Producer {
     const KeyTile<KEYS> &keys = keys_of(n);
     Rotation rotation = key_rotation(p, work);
     rotation.decays = work.decays; /* no double that is compared at every row */
-    rotate_tile<T, typename Tile::K, Tile::RUN, false>(tile_k(n), KEYS, rotary_of(p.shape), rotation, keys.position,
-                                                       keys.distance, team.thread(), team.threads());
+    rotate_tile<T, typename Tile::K, Tile::RUN, (Tile::PRODUCER > 96)>(
+        tile_k(n), KEYS, rotary_of(p.shape), rotation, keys.position, keys.distance, team.thread(), team.threads());
   }
 
   /* K of the tile before the one that a thread is at is expanded, rotated, and given to the consumers. */

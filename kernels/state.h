@@ -5,8 +5,9 @@
 #include "schedule.h"
 
 /* A request of at least so many packed query rows a KV head (rows x query heads) has its keys rotated once, into scratch, rather
- * than by every tile that reads them: the pass costs what rotating them for two tiles of 128 rows costs, and its launch. */
-#define SPINDLE__PREROTATE_ROWS 1024
+ * than by each item of 128 rows that reads them. At D = 128 the pass takes an H200's multiprocessor some 3400 clk of memory's
+ * time for 128 keys; rotation in the loop makes an item's 128 keys take 7500 clk where they take 2048 (counted, not measured). */
+#define SPINDLE__PREROTATE_ROWS 256
 
 /* A request of at most so many packed query rows a KV head is decode's, any other prefill's. Each has a list of items. */
 #define SPINDLE__DECODE_ROWS 16

@@ -39,7 +39,7 @@ Test(prefill_bits, schedules) {
   }
 }
 
-/* More than 1024 packed rows: auto rotates first. */
+/* More than 256 packed rows: auto rotates first. */
 Test(prefill_bits, auto_schedule_of_many_rows) {
   test_random r = test_random_start();
   test_layer l;
@@ -51,7 +51,7 @@ Test(prefill_bits, auto_schedule_of_many_rows) {
   test_setup other = l.setup;
   other.schedule = SPINDLE_SCHEDULE_IN_LOOP;
   test_request q = test_request_make(&r, &l.setup.shape,
-                                     test_remap(test_rule(SPINDLE_ROPE_DEFAULT, 64), SPINDLE_REMAP_LEAKY_REROPE), 513, 520, 1);
+                                     test_remap(test_rule(SPINDLE_ROPE_DEFAULT, 64), SPINDLE_REMAP_LEAKY_REROPE), 130, 300, 1);
   check_same(&l, &other, &q);
   test_request_free(&q);
 }
