@@ -5,7 +5,7 @@
  * come so. A copy is an instruction a box, where threads take 17 for each 16 bytes of a lane (units.cuh).
  *
  * Where a box lies takes a chain of loads and a division to find, 500 clk of latency and more, which no warp that brings tiles
- * has for each. So a warp finds 32 boxes at a time, those of the tiles to come. */
+ * has for each. So a warp finds up to 32 boxes at a time, those of the tiles to come. */
 #ifndef SPINDLE_KERNELS_BOXES_CUH
 #define SPINDLE_KERNELS_BOXES_CUH
 
@@ -77,24 +77,27 @@ struct BoxPlace {
   int32_t row, page;
 };
 
-/* Boxes of the tiles to come, in tables of 32; a tile's are in one. */
-template <int Tables>
+/* Boxes of the tiles to come, in tables of Size, at most a lane each; a tile's are in one. */
+template <int Tables, int Size = 32>
 struct BoxesAhead {
-  int64_t index[32 * Tables]; /* of the box's first key */
-  int32_t row[32 * Tables], page[32 * Tables];
+  static constexpr int SIZE = Size;
+  int64_t index[Tables * Size]; /* of the box's first key */
+  int32_t row[Tables * Size], page[Tables * Size];
   uint32_t whole[Tables]; /* bit b: every slot of box b holds a key */
 };
 
 /* One warp, a lane a box: those of the tiles that begin at slots u, u + step, ... fill a table; a barrier must follow. */
-template <int Tables, int Rows>
+template <class Ahead, int Rows>
 SPINDLE__DEVICE void find_boxes(const spindle__attention_params &p, const Work<Rows> &work, const CacheBoxes &boxes, int64_t u,
-                                int step, BoxesAhead<Tables> &ahead, int table) {
+                                int step, Ahead &ahead, int table) {
   const int lane = prim::lane(), tile = lane / boxes.in_tile;
   const int64_t first = u + (int64_t)tile * step + (lane - tile * boxes.in_tile) * boxes.rows;
   const spindle__key key = spindle__key_at(&p.batch, &p.state.requests[work.request].request, first);
-  ahead.index[32 * table + lane] = key.index;
-  ahead.row[32 * table + lane] = key.row;
-  ahead.page[32 * table + lane] = key.page;
+  if (lane < Ahead::SIZE) {
+    ahead.index[Ahead::SIZE * table + lane] = key.index;
+    ahead.row[Ahead::SIZE * table + lane] = key.row;
+    ahead.page[Ahead::SIZE * table + lane] = key.page;
+  }
   const uint32_t whole = prim::ballot(key.run >= boxes.rows && first + boxes.rows <= work.slot1);
   if (lane == 0) ahead.whole[table] = whole;
 }
@@ -102,19 +105,19 @@ SPINDLE__DEVICE void find_boxes(const spindle__attention_params &p, const Work<R
 SPINDLE__DEVICE uint32_t boxes_of_a_tile(const CacheBoxes &boxes) { return ~0u >> (32 - boxes.in_tile); }
 
 /* Whether every slot of a tile holds a key. first: its first box. */
-template <int Tables>
-SPINDLE__DEVICE bool tile_is_whole(const CacheBoxes &boxes, const BoxesAhead<Tables> &ahead, int first) {
+template <class Ahead>
+SPINDLE__DEVICE bool tile_is_whole(const CacheBoxes &boxes, const Ahead &ahead, int first) {
   const uint32_t all = boxes_of_a_tile(boxes);
-  return (ahead.whole[first / 32] >> first % 32 & all) == all;
+  return (ahead.whole[first / Ahead::SIZE] >> first % Ahead::SIZE & all) == all;
 }
 
 /* Whether keys that lie side by side may be far apart in the text, whatever box they are in. */
 SPINDLE__DEVICE bool is_sharded(const spindle_batch &b) { return b.shard_count > 1 && !b.page_index; }
 
 /* The index of a column of a whole tile that begins at slot u. first: its first box. */
-template <int Keys, int Tables, int Rows>
+template <int Keys, class Ahead, int Rows>
 SPINDLE__DEVICE int64_t index_of_column(const spindle__attention_params &p, const Work<Rows> &work, const CacheBoxes &boxes,
-                                        const BoxesAhead<Tables> &ahead, int first, int64_t u, int column) {
+                                        const Ahead &ahead, int first, int64_t u, int column) {
   if (is_sharded(p.batch)) return spindle__sharded_index(&p.batch, &p.state.requests[work.request].request, u + column);
   const int box = column * boxes.in_tile / Keys;
   return ahead.index[first + box] + (column - box * boxes.rows);
@@ -122,10 +125,9 @@ SPINDLE__DEVICE int64_t index_of_column(const spindle__attention_params &p, cons
 
 /* The lanes of a warp, together, which sync then: what find_keys and columns_of would say of a whole tile, but where rows lie and
  * are rotated to. */
-template <int Keys, int Tables, int Rows>
+template <int Keys, class Ahead, int Rows>
 SPINDLE__DEVICE void describe_whole_tile(const spindle__attention_params &p, const Work<Rows> &work, const CacheBoxes &boxes,
-                                         const BoxesAhead<Tables> &ahead, int first, int64_t u, KeyTile<Keys> &keys,
-                                         Columns &columns) {
+                                         const Ahead &ahead, int first, int64_t u, KeyTile<Keys> &keys, Columns &columns) {
   const int64_t base = ahead.index[first];
   int64_t last = ahead.index[first + boxes.in_tile - 1] + boxes.rows - 1;
   if (is_sharded(p.batch)) last = index_of_column<Keys>(p, work, boxes, ahead, first, u, Keys - 1);

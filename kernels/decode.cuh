@@ -61,13 +61,16 @@ struct DecodeParams {
 template <int D>
 struct DecodeWarp {
   alignas(1024) unsigned char k[DecodeTile<D>::K::BYTES]; /* later the warp's sums: O [16][D] */
-  alignas(1024) unsigned char v[DecodeTile<D>::K::BYTES];
+  alignas(1024) unsigned char v[DecodeTile<D>::K::BYTES]; /* their maxima [16] and sums [16] */
   KeyTile<DecodeTile<D>::KEYS> keys[2];
   Columns columns[2];
-  BoxesAhead<1> ahead;
-  uint64_t landed[2]; /* K's boxes; V's */
+  BoxesAhead<1, 16> ahead; /* 32 would cost a block of sm_80 a warp at D = 64 */
+  uint64_t landed[2];      /* K's boxes; V's */
   uint64_t seen[DECODE_ROWS];
-  float maximum[DECODE_ROWS], sum[DECODE_ROWS];
+
+  SPINDLE__DEVICE float *rows() { return reinterpret_cast<float *>(k); }
+  SPINDLE__DEVICE float *maxima() { return reinterpret_cast<float *>(v); }
+  SPINDLE__DEVICE float *sums() { return maxima() + DECODE_ROWS; }
 };
 
 /* Sums of rows, merged. */
@@ -130,7 +133,7 @@ struct Decode {
     KeyTile<KEYS> &keys = warp().keys[parity];
     bool whole = false;
     if (has_boxes()) {
-      first_box = begins || first_box + 2 * boxes.in_tile > 32 ? 0 : first_box + boxes.in_tile;
+      first_box = begins || first_box + 2 * boxes.in_tile > warp().ahead.SIZE ? 0 : first_box + boxes.in_tile;
       prim::sync_warp();
       if (first_box == 0) find_boxes(p, smem.work, boxes, u, prim::block_threads() / 32 * KEYS, warp().ahead, 0);
       prim::sync_warp();
@@ -339,17 +342,17 @@ struct Decode {
     sums.sum[prim::thread_index()] = 0.0f;
   }
 
-  /* Into the warp's K, which it has done with. */
+  /* Into the warp's K and V, which it has done with. */
   SPINDLE__DEVICE void store_sums() {
-    float *rows = reinterpret_cast<float *>(warp().k);
+    float *rows = warp().rows();
     SPINDLE__UNROLL
     for (int h = 0; h < 2; ++h) {
       const int row = row_of(h);
       const float total = sum[h] + prim::shfl_xor(sum[h], 1);
       const float all = total + prim::shfl_xor(total, 2);
       if (prim::lane() % 4 == 0) {
-        warp().maximum[row] = maximum[h];
-        warp().sum[row] = all;
+        warp().maxima()[row] = maximum[h];
+        warp().sums()[row] = all;
       }
       SPINDLE__UNROLL
       for (int j = 0; j < CHUNKS * C; ++j) {
@@ -384,7 +387,7 @@ struct Decode {
     clear_sums(smem.part);
     prim::sync_block();
     for (int w = 0; w < prim::block_threads() / 32; ++w)
-      add(smem.part, reinterpret_cast<const float *>(smem.warp[w].k), smem.warp[w].maximum, smem.warp[w].sum);
+      add(smem.part, smem.warp[w].rows(), smem.warp[w].maxima(), smem.warp[w].sums());
     prim::sync_block();
   }
 
