@@ -279,38 +279,38 @@ struct Decode {
     publish();
   }
 
-  /* This warp's tiles of the segment at work. */
+  /* This warp's tiles of the segment at work. The first round has none yet: what finds and copies tiles is in the code once. */
   SPINDLE__DEVICE void walk_tiles(const KeySource &source) {
     const int warps = prim::block_threads() / 32, tiles = (int)((smem.work.slot1 - smem.work.slot0 + KEYS - 1) / KEYS);
-    int x = prim::warp(), parity = 0;
-    if (x >= tiles) return;
-    find_tile(source, x, 0, true);
-    publish();
-    copy_k(source, warp().keys[0]);
-    copy_v(warp().keys[0]);
+    if (prim::warp() >= tiles) return;
     SPINDLE__NO_UNROLL
-    for (; x < tiles; x += warps, parity ^= 1) {
+    for (int x = prim::warp() - warps, parity = 1; x < tiles; x += warps, parity ^= 1) {
       const KeyTile<KEYS> &keys = warp().keys[parity];
       KeyTile<KEYS> &next = warp().keys[parity ^ 1];
-      const bool more = x + warps < tiles;
-      wait(boxed_k(source, keys), 0);
-      if (expands(source)) expand<T>(warp().k);
-      if (K == Keys::RAW && source.rotate) rotate_tile_of_warp(keys);
+      const bool first = x < 0, more = x + warps < tiles;
       float s[N][4];
       uint32_t weights[N][2];
-      multiply_keys(s);
-      prim::sync_warp(); /* K is free, and what was said of the tile before */
+      if (!first) {
+        wait(boxed_k(source, keys), 0);
+        if (expands(source)) expand<T>(warp().k);
+        if (K == Keys::RAW && source.rotate) rotate_tile_of_warp(keys);
+        multiply_keys(s);
+        prim::sync_warp(); /* K is free, and what was said of the tile before */
+      }
       if (more) {
-        find_tile(source, x + warps, parity ^ 1, false);
+        find_tile(source, x + warps, parity ^ 1, first);
         prim::sync_warp();
+        if (first) publish();
         copy_k(source, next);
       } else {
         prim::cp_async_commit();
       }
-      weigh(s, weights, keys, warp().columns[parity]);
-      wait(boxed_v(keys), 1);
-      if (EXPANDS) expand<Value>(warp().v);
-      multiply_values(weights); /* its last mma.sync is after all lanes' reads of V */
+      if (!first) {
+        weigh(s, weights, keys, warp().columns[parity]);
+        wait(boxed_v(keys), 1);
+        if (EXPANDS) expand<Value>(warp().v);
+        multiply_values(weights); /* its last mma.sync is after all lanes' reads of V */
+      }
       if (more)
         copy_v(next);
       else
