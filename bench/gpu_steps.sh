@@ -10,13 +10,13 @@ skip() { note "$*"; exit 77; }
 
 if [ -n "$emulated" ]; then
   spindle=$emulated/bin/spindle-emulated
-  heads="--heads 2 --kv-heads 1" head_dim=64 other_dims="128 192/128" flush="--flush 1" some="--method alibi" checked="default"
+  heads="--heads 2 --kv-heads 1" head_dim=64 other_dims="192/128" flush="--flush 1" some="--method alibi" checked="default"
   prefill_lengths=64,128 far_lengths=160 shape_lengths=64 baseline_lengths=64 peer_lengths=64 long_lengths=128
   method_lengths_16k=96 method_lengths_4k=64 trained=64
-  chunks="--seq-len 96 --q-len 16,64"
+  chunks="--seq-len 96 --q-len 16"
   decode_wide="--batch 2 --seq-len 96" decode_long="--seq-len 192" decode_pages="--page-size 16"
   decode_mixed="--batch 4 --seq-len 192 --rest-len 20 --page-size 16"
-  decode_matrix="--heads 2/1 --head-dim 64 --dtype bf16 --batch 1,2 --seq-len 64,96"
+  decode_matrix="--heads 2/1 --head-dim 64 --dtype bf16 --batch 2 --seq-len 64"
 else
   spindle=$build/bin/spindle
   heads="--heads 32 --kv-heads 8" head_dim=128 other_dims="64 192/128 256" flush="" some="--method all"
