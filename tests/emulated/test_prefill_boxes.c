@@ -72,6 +72,7 @@ Test(prefill_boxes, of_several_tables) {
     test_setup setup = setup_of(NULL, dims[0], kind, dense ? 0 : 16);
     test_request q = test_request_make(&r, &setup.shape, test_rule(SPINDLE_ROPE_DEFAULT, 64), 40, dense ? DENSE : KEYS, 1);
     setup.spans = !dense;
+    setup.split_keys = 2 * DENSE; /* else blocks share the keys, a table's or less each */
     q.key_index = dense ? NULL : index;
     q.q_index = (dense ? DENSE : index[KEYS - 1] + 1) - q.q_len;
     q.n = q.q_index + q.q_len;
