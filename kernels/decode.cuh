@@ -94,7 +94,7 @@ struct OneWarp {
 };
 
 /* E: what K and V are stored in. */
-template <class T, class E, int D, Keys K, Scores S>
+template <class T, class E, int D, Scores S>
 struct Decode {
   using Shape = DecodeTile<D>;
   using Layout = typename Shape::K;
@@ -293,7 +293,7 @@ struct Decode {
       if (!first) {
         wait(boxed_k(source, keys), 0);
         if (expands(source)) expand<T>(warp().k);
-        if (K == Keys::RAW && source.rotate) rotate_tile_of_warp(keys);
+        if (source.rotate) rotate_tile_of_warp(keys);
         multiply_keys(s);
         prim::sync_warp(); /* K is free, and what was said of the tile before */
       }
@@ -320,7 +320,7 @@ struct Decode {
   }
 
   SPINDLE__DEVICE void walk_segment() {
-    const KeySource source = key_source(request(), smem.work.segment->k_map, K == Keys::RAW);
+    const KeySource source = key_source(p, request(), smem.work.segment->k_map);
     const uint32_t q = prim::shared_address(smem.q);
     if (prim::thread_index() == 0) smem.work.slot0 &= -(int64_t)KEYS; /* tiles begin where boxes may */
     place_rows(p, smem.work);
@@ -328,7 +328,7 @@ struct Decode {
     prim::cp_async_commit();
     prim::cp_async_wait_all();
     prim::sync_block();
-    rotate_queries<T, Tile<D>, 1, false, DECODE_ROWS>(p, smem.work, q, K == Keys::RAW);
+    rotate_queries<T, Tile<D>, 1, false, DECODE_ROWS>(p, smem.work, q);
     prim::sync_block();
     walk_tiles(source);
   }
@@ -456,22 +456,22 @@ struct Decode {
   }
 };
 
-template <class T, class E, int D, Keys K, Scores S>
+template <class T, class E, int D, Scores S>
 SPINDLE__DEVICE void run_decode(const DecodeParams &params) {
-  Decode<T, E, D, K, S> kernel(params);
+  Decode<T, E, D, S> kernel(params);
   kernel.begin();
   kernel.run();
 }
 
-template <class T, int D, Keys K, Scores S>
+template <class T, int D, Scores S>
 __global__ void __launch_bounds__(32 * DECODE_MOST_WARPS, 1) decode(const __grid_constant__ DecodeParams params) {
-  run_decode<T, T, D, K, S>(params);
+  run_decode<T, T, D, S>(params);
 }
 
 /* K and V of e4m3. */
-template <class T, int D, Keys K, Scores S>
+template <class T, int D, Scores S>
 __global__ void __launch_bounds__(32 * DECODE_MOST_WARPS, 1) decode_e4m3(const __grid_constant__ DecodeParams params) {
-  run_decode<T, e4m3, D, K, S>(params);
+  run_decode<T, e4m3, D, S>(params);
 }
 
 }  // namespace spindle

@@ -21,12 +21,12 @@ const DecodeInstance *find_decode_e4m3(const spindle_shape &shape, Scores scores
 }  // namespace spindle
 
 /* A row of such a table. E: type of K and V. */
-#define SPINDLE__DECODE_INSTANCE(kernel, T, E, D, keys, scores) \
-  {{DTYPE<T>, DTYPE<E>, D, Keys::keys, Scores::scores},         \
-   kernel<T, D, Keys::keys, Scores::scores>,                    \
-   sizeof(DecodeSmem<D>),                                       \
-   sizeof(DecodeWarp<D>),                                       \
-   DecodeTile<D>::KEYS,                                         \
+#define SPINDLE__DECODE_INSTANCE(kernel, T, E, D, scores) \
+  {{DTYPE<T>, DTYPE<E>, D, Scores::scores},               \
+   kernel<T, D, Scores::scores>,                          \
+   sizeof(DecodeSmem<D>),                                 \
+   sizeof(DecodeWarp<D>),                                 \
+   DecodeTile<D>::KEYS,                                   \
    {DecodeTile<D>::K::WIDTH, sizeof(E) == 1 ? prim::SWIZZLE_NONE : DecodeTile<D>::K::SWIZZLE}},
 
 #endif

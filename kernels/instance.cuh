@@ -18,7 +18,6 @@ constexpr int32_t DTYPE<e4m3> = SPINDLE_F8E4M3;
 /* What instances.def says of an instance. */
 struct InstanceKey {
   int32_t q_dtype, kv_dtype, head_dim;
-  Keys keys;
   Scores scores;
   int32_t head_dim_v = head_dim;
 };
@@ -26,11 +25,10 @@ struct InstanceKey {
 /* The first that serves the shape: head dims ascend. NULL: none does. */
 template <class Instance, int Count>
 const Instance *find_instance(const Instance (&instances)[Count], const spindle_shape &s, Scores scores) {
-  const Keys keys = s.key_state == SPINDLE_KEYS_RAW ? Keys::RAW : Keys::ROTATED;
   if (s.o_dtype != s.q_dtype && s.o_dtype != SPINDLE_F32) return nullptr;
   for (const Instance &i : instances)
     if (i.key.q_dtype == s.q_dtype && i.key.kv_dtype == s.kv_dtype && i.key.head_dim >= s.head_dim_qk &&
-        i.key.head_dim_v >= s.head_dim_v && i.key.keys == keys && i.key.scores == scores)
+        i.key.head_dim_v >= s.head_dim_v && i.key.scores == scores)
       return &i;
   return nullptr;
 }

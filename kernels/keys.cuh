@@ -8,9 +8,6 @@
 
 namespace spindle {
 
-/* What a kernel is compiled for. */
-enum class Keys { ROTATED, RAW };
-
 /* In shared memory: slots slot0 + x Keys ... of the segment at work. */
 template <int Keys>
 struct KeyTile {
@@ -35,8 +32,8 @@ struct KeySource {
   bool rotate; /* in the loop */
 };
 
-SPINDLE__DEVICE KeySource key_source(const spindle__prepared &r, const spindle__map &k_map, bool raw) {
-  if (!raw || spindle__map_is_plain(&r, &k_map)) return {-1, false};
+SPINDLE__DEVICE KeySource key_source(const spindle__attention_params &p, const spindle__prepared &r, const spindle__map &k_map) {
+  if (p.shape.key_state == SPINDLE_KEYS_ROTATED || spindle__map_is_plain(&r, &k_map)) return {-1, false};
   if (r.rotated_at >= 0) return {spindle__key_copy(&r, &k_map), false};
   return {-1, true};
 }

@@ -74,7 +74,7 @@ struct PrefillSmem {
 };
 
 /* E: what K and V are stored in. */
-template <class T, class E, int D, Keys K, Scores S>
+template <class T, class E, int D, Scores S>
 struct Prefill {
   using Shape = PrefillTile<D>;
   using Smem = PrefillSmem<D>;
@@ -257,7 +257,7 @@ struct Prefill {
       prim::sync_block(); /* A */
       copy_v(keys);
       if (x + 1 < tiles && prim::thread_index() < Shape::KEYS) find_keys<E>(p, smem.work, source, x + 1, smem.keys[(x + 1) % 2]);
-      if (K == Keys::RAW && source.rotate) {
+      if (source.rotate) {
         rotate_keys(keys);
         prim::sync_block();
       }
@@ -277,7 +277,7 @@ struct Prefill {
 
   /* The sums so far are in shared memory before and after; there are none in front of the first segment. */
   SPINDLE__DEVICE void walk_segment(bool first) {
-    const KeySource source = key_source(request(), smem.work.segment->k_map, K == Keys::RAW);
+    const KeySource source = key_source(p, request(), smem.work.segment->k_map);
     const uint32_t q = prim::shared_address(smem.tiles.q);
     place_rows(p, smem.work);
     if (prim::thread_index() < Shape::KEYS) find_keys<E>(p, smem.work, source, 0, smem.keys[0]);
@@ -291,7 +291,7 @@ struct Prefill {
     copy_k(source, smem.keys[0]);
     prim::cp_async_wait<1>();
     prim::sync_block();
-    rotate_queries<T, Tile<D>, Shape::RUN, true, Shape::ROWS>(p, smem.work, q, K == Keys::RAW);
+    rotate_queries<T, Tile<D>, Shape::RUN, true, Shape::ROWS>(p, smem.work, q);
     walk_tiles(source);
     prim::sync_block(); /* all are done with the tiles */
     store_sums();
@@ -326,18 +326,18 @@ struct Prefill {
   }
 };
 
-template <class T, int D, Keys K, Scores S>
+template <class T, int D, Scores S>
 __global__ void __launch_bounds__(PrefillTile<D>::THREADS, PrefillTile<D>::BLOCKS)
     prefill_sm80(const __grid_constant__ spindle__attention_params params) {
-  Prefill<T, T, D, K, S> kernel(params);
+  Prefill<T, T, D, S> kernel(params);
   kernel.run();
 }
 
 /* K and V of e4m3. */
-template <class T, int D, Keys K, Scores S>
+template <class T, int D, Scores S>
 __global__ void __launch_bounds__(PrefillTile<D>::THREADS, PrefillTile<D>::BLOCKS)
     prefill_sm80_e4m3(const __grid_constant__ spindle__attention_params params) {
-  Prefill<T, e4m3, D, K, S> kernel(params);
+  Prefill<T, e4m3, D, S> kernel(params);
   kernel.run();
 }
 

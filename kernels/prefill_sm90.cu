@@ -5,14 +5,13 @@ namespace spindle {
 namespace {
 
 /* NULL if there is none, or the device is no Hopper: sm_90a code runs on 9.0 alone. */
-cudaError_t find_sm90(spindle_shape shape, Scores scores, const Sm90Instance **instance) {
+cudaError_t find_sm90(const spindle_shape &shape, Scores scores, const Sm90Instance **instance) {
   int device, major, minor;
   *instance = nullptr;
   cudaError_t error = cudaGetDevice(&device);
   if (!error) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
   if (!error) error = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
   if (error || major != 9 || minor != 0) return error;
-  shape.key_state = SPINDLE_KEYS_RAW;
   for (const auto find : {find_sm90_bf16, find_sm90_f16, find_sm90_bf16_e4m3, find_sm90_f16_e4m3})
     if ((*instance = find(shape, scores))) break;
   return cudaSuccess;

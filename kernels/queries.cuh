@@ -53,14 +53,14 @@ SPINDLE__DEVICE Rotation key_rotation(const spindle__attention_params &p, const 
 /* Rows [first, first + TeamRows), every one by its group's map and, where its scale is not positive, by the sign that the scale
  * leaves to it. All threads of the team, between its barriers. */
 template <class T, class Layout, int Run, bool Steady, int TeamRows, int Rows, class Team = Block>
-SPINDLE__DEVICE void rotate_queries(const spindle__attention_params &p, const Work<Rows> &work, uint32_t tile, bool raw_keys,
-                                    int first = 0, Team team = {}) {
+SPINDLE__DEVICE void rotate_queries(const spindle__attention_params &p, const Work<Rows> &work, uint32_t tile, int first = 0,
+                                    Team team = {}) {
   constexpr int D = Layout::DIM;
   const spindle__prepared &r = p.state.requests[work.request];
   const int rows = min(num_rows(work) - first, TeamRows);
   const int scaled = work.segment->group[0].q_map.scaled; /* alike in all groups that share a key map */
   const float a = (float)r.attention_factor;
-  const Rotation rotation = rotation_of(p, work, scaled, raw_keys ? a * a : a);
+  const Rotation rotation = rotation_of(p, work, scaled, p.shape.key_state == SPINDLE_KEYS_RAW ? a * a : a);
   if (r.rotates || rotation.decays || rotation.factor != 1.0f)
     rotate_tile<T, Layout, Run, Steady>(tile + Layout::chunk(first, 0), rows, rotary_of(p.shape), rotation, work.position + first,
                                         work.distance + first, team.thread(), team.threads());

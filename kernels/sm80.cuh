@@ -27,13 +27,13 @@ cudaError_t launch_prefill_sm80(const spindle__attention_params &params, spindle
 }  // namespace spindle
 
 /* A row of a table of parts. E: type of K and V. */
-#define SPINDLE__SM80_INSTANCE(kernel, T, E, D, keys, scores) \
-  {{DTYPE<T>, DTYPE<E>, D, Keys::keys, Scores::scores},       \
-   kernel<T, D, Keys::keys, Scores::scores>,                  \
-   PrefillTile<D>::ROWS,                                      \
-   PrefillTile<D>::KEYS,                                      \
-   PrefillTile<D>::THREADS,                                   \
-   PrefillTile<D>::BLOCKS,                                    \
+#define SPINDLE__SM80_INSTANCE(kernel, T, E, D, scores) \
+  {{DTYPE<T>, DTYPE<E>, D, Scores::scores},             \
+   kernel<T, D, Scores::scores>,                        \
+   PrefillTile<D>::ROWS,                                \
+   PrefillTile<D>::KEYS,                                \
+   PrefillTile<D>::THREADS,                             \
+   PrefillTile<D>::BLOCKS,                              \
    sizeof(PrefillSmem<D>)},
 
 #endif

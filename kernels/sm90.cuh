@@ -13,7 +13,6 @@ struct Sm90Params {
   CUtensorMap rotated;
 };
 
-/* One serves raw keys and rotated ones: key.keys is RAW. */
 struct Sm90Instance {
   InstanceKey key;
   void (*kernel)(Sm90Params);
@@ -37,7 +36,7 @@ cudaError_t launch_prefill_sm90(const spindle__attention_params &params, spindle
 
 /* A row of a table of parts. E: type of K and V; e4m3 lands unswizzled, to be expanded. */
 #define SPINDLE__SM90_INSTANCE(kernel, T, E, D, DV, scores)                                  \
-  {{DTYPE<T>, DTYPE<E>, D, Keys::RAW, Scores::scores, DV},                                   \
+  {{DTYPE<T>, DTYPE<E>, D, Scores::scores, DV},                                              \
    kernel<T, D, DV, Scores::scores>,                                                         \
    Sm90Tile<D, DV, Scores::scores>::ROWS,                                                    \
    Sm90Tile<D, DV, Scores::scores>::KEYS,                                                    \

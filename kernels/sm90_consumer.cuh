@@ -160,7 +160,7 @@ struct Sm90Consumer {
     const uint32_t tile = prim::shared_address(smem.q);
     uint32_t q[STEPS][4];
     prim::mbarrier_wait(address(smem.full_q), parity<1>(work.queries));
-    rotate_queries<T, typename Tile::Q, Tile::RUN, true, 64>(p, work, tile, p.shape.key_state == SPINDLE_KEYS_RAW, first, team);
+    rotate_queries<T, typename Tile::Q, Tile::RUN, true, 64>(p, work, tile, first, team);
     if (!Tile::Q_IN_REGISTERS) prim::fence_proxy_async();
     team.sync();
     if constexpr (Tile::Q_IN_REGISTERS) {

@@ -277,8 +277,7 @@ struct Sm90Producer {
   SPINDLE__DEVICE void set_tiles(Job &work) const {
     work.slot0 &= -(int64_t)Tile::MOST_BOX;
     work.tiles = (int)((work.slot1 - work.slot0 + KEYS - 1) / KEYS);
-    const KeySource source =
-        key_source(p.state.requests[work.request], work.segment->k_map, p.shape.key_state == SPINDLE_KEYS_RAW);
+    const KeySource source = key_source(p, p.state.requests[work.request], work.segment->k_map);
     work.source.copy = source.copy; /* by members, too */
     work.source.rotate = source.rotate;
     work.decays = p.state.requests[work.request].scale_base > 0;

@@ -1,7 +1,7 @@
 #!/bin/sh
 # cuda_build.sh SOURCE [ARCHITECTURES]: does the library compile and link with its cuda backend, as users build it? Of its kernels
-# those of one head dim, for raw keys, without softcap and bias, by default for Hopper; no further than PTX, for what ptxas makes of
-# them is tests/budgets' to say. No GPU is needed. Exit status 77: no nvcc.
+# those of one head dim without softcap and bias, by default for Hopper; no further than PTX, for what ptxas makes of them is
+# tests/budgets' to say. No GPU is needed. Exit status 77: no nvcc.
 set -eu
 source=$(cd "$1" && pwd)
 PATH=$PATH:/usr/local/cuda/bin
@@ -11,7 +11,7 @@ trap 'rm -rf "$work"' EXIT
 
 mkdir "$work/tree"
 cp -R "$source/CMakeLists.txt" "$source/include" "$source/kernels" "$source/host" "$source/bench" "$work/tree"
-sed -i '/(list, kernel, T, [0-9]/{/T, 64[,)]/!d}; s/.*, ROTATED) *$//; s/.*, GENERAL) *$//' "$work/tree/kernels/instances.def"
+sed -i '/(list, kernel, T, [0-9]/{/T, 64[,)]/!d}; s/.*, GENERAL) *$//' "$work/tree/kernels/instances.def"
 sed -i 's/code=sm_/code=compute_/' "$work/tree/host/cuda/cuda.cmake"
 sed -i "s/level -O3/level -O0/" "$work/tree/host/cpu/CMakeLists.txt" # only linked
 cmake -S "$work/tree" -B "$work/build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DSPINDLE_WERROR=ON -DSPINDLE_BUILD_TESTS=OFF \

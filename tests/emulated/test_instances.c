@@ -10,27 +10,20 @@
 #include "support/methods.h"
 
 /* The def's words. */
-enum {
-  IS_bf16 = SPINDLE_BF16,
-  IS_f16 = SPINDLE_F16,
-  IS_RAW = SPINDLE_KEYS_RAW,
-  IS_ROTATED = SPINDLE_KEYS_ROTATED,
-  IS_PLAIN = 0,
-  IS_GENERAL = 1
-};
+enum { IS_bf16 = SPINDLE_BF16, IS_f16 = SPINDLE_F16, IS_PLAIN = 0, IS_GENERAL = 1 };
 
 typedef struct row {
   const char *kernel;
-  int32_t dtype, kv_dtype, head_dim, head_dim_v, key_state, general;
+  int32_t dtype, kv_dtype, head_dim, head_dim_v, general;
 } row;
 static const row rows[] = {
-#define SPINDLE__PREFILL(kernel, T, D, keys, scores)      {#kernel, IS_##T, IS_##T, D, D, IS_##keys, IS_##scores},
-#define SPINDLE__PREFILL_E4M3(kernel, T, D, keys, scores) {#kernel, IS_##T, SPINDLE_F8E4M3, D, D, IS_##keys, IS_##scores},
+#define SPINDLE__PREFILL(kernel, T, D, scores)      {#kernel, IS_##T, IS_##T, D, D, IS_##scores},
+#define SPINDLE__PREFILL_E4M3(kernel, T, D, scores) {#kernel, IS_##T, SPINDLE_F8E4M3, D, D, IS_##scores},
 #include "kernels/instances.def"
 };
 static const row hopper[] = {
-#define SPINDLE__PREFILL_SM90(kernel, T, D, DV, scores)      {#kernel, IS_##T, IS_##T, D, DV, IS_RAW, IS_##scores},
-#define SPINDLE__PREFILL_SM90_E4M3(kernel, T, D, DV, scores) {#kernel, IS_##T, SPINDLE_F8E4M3, D, DV, IS_RAW, IS_##scores},
+#define SPINDLE__PREFILL_SM90(kernel, T, D, DV, scores)      {#kernel, IS_##T, IS_##T, D, DV, IS_##scores},
+#define SPINDLE__PREFILL_SM90_E4M3(kernel, T, D, DV, scores) {#kernel, IS_##T, SPINDLE_F8E4M3, D, DV, IS_##scores},
 #include "kernels/instances.def"
 };
 enum { NUM_ROWS = sizeof rows / sizeof *rows, NUM_HOPPER = sizeof hopper / sizeof *hopper, MOST_KERNELS = 16 };
@@ -73,17 +66,17 @@ static launched run(test_random *r, const row *at, int32_t head_dim, int32_t key
   return l;
 }
 
-/* A row's own kernel runs for its head dims and for the least that is padded to it, and for no other row. `both`: it serves raw
- * keys and rotated ones. */
-static void check_rows(const row *list, int32_t count, int32_t q_len, bool both) {
-  static launched exact[NUM_ROWS], padded[NUM_ROWS];
+/* A row's own kernel runs for its head dims and for the least that is padded to it, with raw keys and with rotated ones, and for
+ * no other row. */
+static void check_rows(const row *list, int32_t count, int32_t q_len) {
+  static launched exact[NUM_HOPPER], padded[NUM_HOPPER];
   test_random r = test_random_start();
   for (int32_t x = 0; x < count; x++) {
     int32_t below = 0;
     for (int32_t y = 0; y < count; y++)
       if (list[y].head_dim < list[x].head_dim && list[y].head_dim > below) below = list[y].head_dim;
-    exact[x] = run(&r, &list[x], list[x].head_dim, list[x].key_state, q_len);
-    padded[x] = run(&r, &list[x], below + 2, both ? SPINDLE_KEYS_ROTATED : list[x].key_state, q_len);
+    exact[x] = run(&r, &list[x], list[x].head_dim, SPINDLE_KEYS_RAW, q_len);
+    padded[x] = run(&r, &list[x], below + 2, SPINDLE_KEYS_ROTATED, q_len);
   }
   for (int32_t x = 0; x < count; x++) {
     int own = 0;
@@ -92,17 +85,17 @@ static void check_rows(const row *list, int32_t count, int32_t q_len, bool both)
       for (int32_t y = 0; y < count; y++) others += y != x && has(&exact[y], exact[x].kernel[k]);
       own += !others && has(&padded[x], exact[x].kernel[k]);
     }
-    cr_assert(own, "row %d (dtypes %d and %d, head dim %d, keys %d, general %d) has no kernel of its own", x, list[x].dtype,
-              list[x].kv_dtype, list[x].head_dim, list[x].key_state, list[x].general);
+    cr_assert(own, "row %d (dtypes %d and %d, head dim %d, general %d) has no kernel of its own", x, list[x].dtype,
+              list[x].kv_dtype, list[x].head_dim, list[x].general);
   }
 }
 
-Test(instances, every_row_is_reached) { check_rows(rows, NUM_ROWS, PREFILL, false); }
-Test(instances, every_row_is_reached_in_decode) { check_rows(rows, NUM_ROWS, DECODE, false); }
+Test(instances, every_row_is_reached) { check_rows(rows, NUM_ROWS, PREFILL); }
+Test(instances, every_row_is_reached_in_decode) { check_rows(rows, NUM_ROWS, DECODE); }
 
 Test(instances, every_row_of_hopper_is_reached) {
   setenv("SPINDLE_EMULATED_ARCH", "90", 1);
-  check_rows(hopper, NUM_HOPPER, PREFILL, true);
+  check_rows(hopper, NUM_HOPPER, PREFILL);
 }
 
 /* A build for Hopper alone has no others. */
@@ -119,8 +112,8 @@ Test(instances, hopper_has_what_others_have) {
 
 static bool has_row(const spindle_shape *s) {
   for (int32_t x = 0; x < NUM_ROWS; x++)
-    if (rows[x].dtype == s->q_dtype && rows[x].kv_dtype == s->kv_dtype && rows[x].key_state == s->key_state &&
-        rows[x].head_dim >= s->head_dim_qk && rows[x].head_dim >= s->head_dim_v)
+    if (rows[x].dtype == s->q_dtype && rows[x].kv_dtype == s->kv_dtype && rows[x].head_dim >= s->head_dim_qk &&
+        rows[x].head_dim >= s->head_dim_v)
       return true;
   return false;
 }
