@@ -127,14 +127,13 @@ struct Decode {
 
   /* ---- One tile ---- */
 
-  /* Tile x, of this warp's the next, or the first of a segment: its boxes and columns. */
+  /* Tile x, of this warp's the next, or the first of a segment: its boxes and columns. Between two sync_warps. */
   SPINDLE__DEVICE void find_tile(const KeySource &source, int x, int parity, bool begins) {
     const int64_t u = smem.work.slot0 + (int64_t)x * KEYS;
     KeyTile<KEYS> &keys = warp().keys[parity];
     bool whole = false;
     if (has_boxes()) {
       first_box = begins || first_box + 2 * boxes.in_tile > warp().ahead.SIZE ? 0 : first_box + boxes.in_tile;
-      prim::sync_warp();
       if (first_box == 0) find_boxes(p, smem.work, boxes, u, prim::block_threads() / 32 * KEYS, warp().ahead, 0);
       prim::sync_warp();
       whole = source.copy < 0 && tile_is_whole(boxes, warp().ahead, first_box); /* copies are read by threads */
