@@ -39,8 +39,8 @@ Test(prefill_bits, schedules) {
   }
 }
 
-/* More than 256 packed rows: auto rotates first. Keys from index 6 on: threads rotate runs of 4 rows here and of 8 there, which
- * pass multiples of 8 at different places. */
+/* More than 256 packed rows: auto rotates first. Keys from index 6 on: in the loop threads rotate runs of 4 rows, before it
+ * of 8, which pass multiples of 8 at different places. */
 Test(prefill_bits, auto_schedule_of_many_rows) {
   test_random r = test_random_start();
   test_layer l;
