@@ -4,16 +4,15 @@
 namespace spindle {
 namespace {
 
-/* One for each that prefill has. */
 const DecodeInstance instances[] = {
-#define SPINDLE__PREFILL(kernel, T, ...) SPINDLE__DECODE_INSTANCE(decode, T, T, __VA_ARGS__)
+#define SPINDLE__DECODE(kernel, T, D) SPINDLE__DECODE_INSTANCE(kernel, T, T, D)
 #include "instances.def"
 };
 
 /* NULL if there is none. */
-const DecodeInstance *find_decode(const spindle_shape &shape, Scores scores) {
-  const DecodeInstance *i = find_instance(instances, shape, scores);
-  return i ? i : find_decode_e4m3(shape, scores);
+const DecodeInstance *find_decode(const spindle_shape &shape) {
+  const DecodeInstance *i = find_instance(instances, shape, Scores::GENERAL);
+  return i ? i : find_decode_e4m3(shape);
 }
 
 /* As many warps as a block's shared memory has room for. The same on all devices of a kind: how sums are merged depends on it. */
@@ -43,24 +42,21 @@ cudaError_t cut_tile_boxes(DecodeParams *params, const DecodeInstance &i) {
 extern "C" int spindle__decode_find(const spindle_shape *shape, spindle__kernel_info *info) {
   using namespace spindle;
   *info = {};
-  for (Scores scores : {Scores::PLAIN, Scores::GENERAL}) {
-    const DecodeInstance *i = find_decode(*shape, scores);
-    if (!i) return cudaSuccess;
-    int warps;
-    size_t bytes;
-    int32_t blocks = 0;
-    cudaError_t error = fit(*i, &warps, &bytes);
-    if (!error) error = prim::allow_shared(i->kernel, bytes);
-    if (!error) error = blocks_at_a_time(bytes, 65536 / (32 * warps * 255), &blocks);
-    if (error) return error;
-    *info = {0, 0, i->key.head_dim, blocks};
-  }
-  return cudaSuccess;
+  const DecodeInstance *i = find_decode(*shape);
+  if (!i) return cudaSuccess;
+  int warps;
+  size_t bytes;
+  int32_t blocks = 0;
+  cudaError_t error = fit(*i, &warps, &bytes);
+  if (!error) error = prim::allow_shared(i->kernel, bytes);
+  if (!error) error = blocks_at_a_time(bytes, 65536 / (32 * warps * 255), &blocks);
+  if (!error) *info = {0, 0, i->key.head_dim, blocks};
+  return error;
 }
 
 extern "C" int spindle__launch_decode(const spindle__attention_params *params, spindle_stream stream) {
   using namespace spindle;
-  const DecodeInstance *i = find_decode(params->shape, scores_of(*params));
+  const DecodeInstance *i = find_decode(params->shape);
   if (!i) return cudaErrorInvalidValue;
   int warps;
   size_t bytes;

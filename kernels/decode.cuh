@@ -94,7 +94,7 @@ struct OneWarp {
 };
 
 /* E: what K and V are stored in. */
-template <class T, class E, int D, Scores S>
+template <class T, class E, int D>
 struct Decode {
   using Shape = DecodeTile<D>;
   using Layout = typename Shape::K;
@@ -184,7 +184,7 @@ struct Decode {
     for (int h = 0; h < 2; ++h) {
       const int row = row_of(h);
       float scale = smem.work.scale[row];
-      if (S == Scores::GENERAL) {
+      if (scores_of(p) == Scores::GENERAL) {
         finish_scores(p, smem.work, keys, columns, row, h, s);
         scale = 1.0f;
       }
@@ -455,22 +455,22 @@ struct Decode {
   }
 };
 
-template <class T, class E, int D, Scores S>
+template <class T, class E, int D>
 SPINDLE__DEVICE void run_decode(const DecodeParams &params) {
-  Decode<T, E, D, S> kernel(params);
+  Decode<T, E, D> kernel(params);
   kernel.begin();
   kernel.run();
 }
 
-template <class T, int D, Scores S>
+template <class T, int D>
 __global__ void __launch_bounds__(32 * DECODE_MOST_WARPS, 1) decode(const __grid_constant__ DecodeParams params) {
-  run_decode<T, T, D, S>(params);
+  run_decode<T, T, D>(params);
 }
 
 /* K and V of e4m3. */
-template <class T, int D, Scores S>
+template <class T, int D>
 __global__ void __launch_bounds__(32 * DECODE_MOST_WARPS, 1) decode_e4m3(const __grid_constant__ DecodeParams params) {
-  run_decode<T, e4m3, D, S>(params);
+  run_decode<T, e4m3, D>(params);
 }
 
 }  // namespace spindle

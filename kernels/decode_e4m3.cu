@@ -1,18 +1,16 @@
-/* The decode kernels whose K and V are e4m3: one for each that prefill has. */
+/* The decode kernels of instances.def whose K and V are e4m3. */
 #include "decode_instance.cuh"
 
 namespace spindle {
 namespace {
 
 const DecodeInstance instances[] = {
-#define SPINDLE__PREFILL_E4M3(kernel, T, ...) SPINDLE__DECODE_INSTANCE(decode_e4m3, T, e4m3, __VA_ARGS__)
+#define SPINDLE__DECODE_E4M3(kernel, T, D) SPINDLE__DECODE_INSTANCE(kernel, T, e4m3, D)
 #include "instances.def"
 };
 
 }  // namespace
 
-const DecodeInstance *find_decode_e4m3(const spindle_shape &shape, Scores scores) {
-  return find_instance(instances, shape, scores);
-}
+const DecodeInstance *find_decode_e4m3(const spindle_shape &shape) { return find_instance(instances, shape, Scores::GENERAL); }
 
 }  // namespace spindle

@@ -16,17 +16,17 @@ struct DecodeInstance {
 };
 
 /* What decode_e4m3.cu has for a shape, or NULL. */
-const DecodeInstance *find_decode_e4m3(const spindle_shape &shape, Scores scores);
+const DecodeInstance *find_decode_e4m3(const spindle_shape &shape);
 
 }  // namespace spindle
 
 /* A row of such a table. E: type of K and V. */
-#define SPINDLE__DECODE_INSTANCE(kernel, T, E, D, scores) \
-  {{DTYPE<T>, DTYPE<E>, D, Scores::scores},               \
-   kernel<T, D, Scores::scores>,                          \
-   sizeof(DecodeSmem<D>),                                 \
-   sizeof(DecodeWarp<D>),                                 \
-   DecodeTile<D>::KEYS,                                   \
+#define SPINDLE__DECODE_INSTANCE(kernel, T, E, D) \
+  {{DTYPE<T>, DTYPE<E>, D, Scores::GENERAL},      \
+   kernel<T, D>,                                  \
+   sizeof(DecodeSmem<D>),                         \
+   sizeof(DecodeWarp<D>),                         \
+   DecodeTile<D>::KEYS,                           \
    {DecodeTile<D>::K::WIDTH, sizeof(E) == 1 ? prim::SWIZZLE_NONE : DecodeTile<D>::K::SWIZZLE}},
 
 #endif

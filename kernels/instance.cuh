@@ -18,23 +18,19 @@ constexpr int32_t DTYPE<e4m3> = SPINDLE_F8E4M3;
 /* What instances.def says of an instance. */
 struct InstanceKey {
   int32_t q_dtype, kv_dtype, head_dim;
-  Scores scores;
+  Scores scores; /* GENERAL serves plain ones too */
   int32_t head_dim_v = head_dim;
 };
 
-/* The first that serves the shape: head dims ascend. NULL: none does. */
+/* The first that serves the shape: head dims ascend, and of each PLAIN comes first. NULL: none does. */
 template <class Instance, int Count>
 const Instance *find_instance(const Instance (&instances)[Count], const spindle_shape &s, Scores scores) {
   if (s.o_dtype != s.q_dtype && s.o_dtype != SPINDLE_F32) return nullptr;
   for (const Instance &i : instances)
     if (i.key.q_dtype == s.q_dtype && i.key.kv_dtype == s.kv_dtype && i.key.head_dim >= s.head_dim_qk &&
-        i.key.head_dim_v >= s.head_dim_v && i.key.scores == scores)
+        i.key.head_dim_v >= s.head_dim_v && (i.key.scores == Scores::GENERAL || scores == Scores::PLAIN))
       return &i;
   return nullptr;
-}
-
-inline Scores scores_of(const spindle__attention_params &p) {
-  return p.shape.bias != SPINDLE_BIAS_NONE || p.args.softcap > 0.0f ? Scores::GENERAL : Scores::PLAIN;
 }
 
 /* most: that a multiprocessor holds by their registers. */

@@ -10,6 +10,10 @@ namespace spindle {
 /* What a kernel is compiled for. GENERAL: with softcap or bias. */
 enum class Scores { PLAIN, GENERAL };
 
+SPINDLE__SHARED Scores scores_of(const spindle__attention_params &p) {
+  return p.shape.bias != SPINDLE_BIAS_NONE || p.args.softcap > 0.0f ? Scores::GENERAL : Scores::PLAIN;
+}
+
 /* Softcap and bias of row half h, which is the item's row `row`; scores are in units of log 2 then. */
 template <int N, int Rows, int Keys>
 SPINDLE__DEVICE void finish_scores(const spindle__attention_params &p, const Work<Rows> &work, const KeyTile<Keys> &keys,

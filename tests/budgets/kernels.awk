@@ -4,8 +4,8 @@ function number(hex,  x, k) {
   for (k = 1; k <= length(hex); k++) x = x * 16 + index("0123456789abcdef", substr(hex, k, 1)) - 1
   return x
 }
-# _ZN7spindle12prefill_sm80INS_4bf16ELi128ELNS_4KeysE1ELNS_6ScoresE0EEEv... as prefill_sm80<bf16,128,RAW,PLAIN>; Hopper's have two dims
-function name(mangled,  s, k, type, dim, v, keys, scores) {
+# _ZN7spindle12prefill_sm80INS_4bf16ELi128ELNS_6ScoresE0EEEv... as prefill_sm80<bf16,128,PLAIN>; Hopper's have two dims, decode no scores
+function name(mangled,  s, k, type, dim, v, scores) {
   s = mangled
   sub(/^_ZN7spindle/, "", s)
   if (s == mangled) return mangled
@@ -18,10 +18,9 @@ function name(mangled,  s, k, type, dim, v, keys, scores) {
   sub(/ELi.*/, "", type)
   sub(/^[^L]*Li/, "", dim)
   v = dim
-  v = sub(/^[0-9]+ELi/, "", v) ? (v + 0) "," : ""
-  keys = dim ~ /KeysE1/ ? "RAW," : dim ~ /KeysE0/ ? "ROTATED," : ""
-  scores = dim ~ /ScoresE1/ ? "GENERAL" : "PLAIN"
-  return s "<" type "," (dim + 0) "," v keys scores ">"
+  v = sub(/^[0-9]+ELi/, "", v) ? "," (v + 0) : ""
+  scores = dim ~ /ScoresE1/ ? ",GENERAL" : dim ~ /ScoresE0/ ? ",PLAIN" : ""
+  return s "<" type "," (dim + 0) v scores ">"
 }
 FILENAME ~ /\.code$/ { code[$1] = number($2); next }
 FILENAME ~ /\.loops$/ { loop[$1] = $2 "\t" $3 "\t" $4 "\t" $5 "\t" $6 "\t" $7 "\t" $8; next }
