@@ -197,24 +197,22 @@ struct Sm90Consumer {
 
   SPINDLE__DEVICE void store(const Rows &work) const {
     const spindle__prepared &r = p.state.requests[work.request];
-    const bool stores = prim::lane() % 4 == 0;
+    const bool stores = prim::lane() % 4 == 0, split = r.work.num_splits > 1;
+    const int channels = split ? DV : p.shape.head_dim_v;
     SPINDLE__UNROLL
     for (int h = 0; h < 2; ++h) {
       const int row = work.row[row_of(h)], head = work.head[row_of(h)];
       const float whole = row_sum(h);
       if (row < 0) continue;
-      if (r.work.num_splits > 1) {
-        const int64_t partial = partial_row(p, r, work.item.split, row, head);
-        if (stores) prim::st_global((float2 *)p.partial_ml + partial, make_float2(maximum[h], whole));
-        store_row(GlobalRow<float>::of(p.partial_o, partial * p.o_stride), h, DV, 1.0f);
-        continue;
-      }
-      const float factor = finish_row(p, r, row, head, maximum[h], whole, stores);
-      const int64_t to = output_row(p, r, row, head);
-      if (p.shape.o_dtype == SPINDLE_F32)
-        store_row(GlobalRow<float>::of(p.args.o.data, to), h, p.shape.head_dim_v, factor);
+      const int64_t partial = partial_row(p, r, work.item.split, row, head);
+      const int64_t to = split ? partial * p.o_stride : output_row(p, r, row, head);
+      void *const rows = split ? p.partial_o : p.args.o.data;
+      if (split && stores) prim::st_global((float2 *)p.partial_ml + partial, make_float2(maximum[h], whole));
+      const float factor = split ? 1.0f : finish_row(p, r, row, head, maximum[h], whole, stores);
+      if (split || p.shape.o_dtype == SPINDLE_F32)
+        store_row(GlobalRow<float>::of(rows, to), h, channels, factor);
       else
-        store_row(GlobalRow<T>::of(p.args.o.data, to), h, p.shape.head_dim_v, factor);
+        store_row(GlobalRow<T>::of(rows, to), h, channels, factor);
     }
   }
 

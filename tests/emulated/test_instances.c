@@ -9,12 +9,12 @@
 #include "support/halves.h"
 #include "support/methods.h"
 
-/* The def's words. */
-enum { IS_bf16 = SPINDLE_BF16, IS_f16 = SPINDLE_F16, IS_PLAIN = 0, IS_GENERAL = 1 };
+/* The def's words; decode's rows are for both kinds of scores. */
+enum { IS_bf16 = SPINDLE_BF16, IS_f16 = SPINDLE_F16, IS_PLAIN = 0, IS_GENERAL = 1, IS_BOTH = 2 };
 
 typedef struct row {
   const char *kernel;
-  int32_t dtype, kv_dtype, head_dim, head_dim_v, general;
+  int32_t dtype, kv_dtype, head_dim, head_dim_v, scores;
 } row;
 static const row rows[] = {
 #define SPINDLE__PREFILL(kernel, T, D, scores)      {#kernel, IS_##T, IS_##T, D, D, IS_##scores},
@@ -26,7 +26,13 @@ static const row hopper[] = {
 #define SPINDLE__PREFILL_SM90_E4M3(kernel, T, D, DV, scores) {#kernel, IS_##T, SPINDLE_F8E4M3, D, DV, IS_##scores},
 #include "kernels/instances.def"
 };
-enum { NUM_ROWS = sizeof rows / sizeof *rows, NUM_HOPPER = sizeof hopper / sizeof *hopper, MOST_KERNELS = 16 };
+static const row decode[] = {
+#define SPINDLE__DECODE(kernel, T, D)      {#kernel, IS_##T, IS_##T, D, D, IS_BOTH},
+#define SPINDLE__DECODE_E4M3(kernel, T, D) {#kernel, IS_##T, SPINDLE_F8E4M3, D, D, IS_BOTH},
+#include "kernels/instances.def"
+};
+enum { NUM_ROWS = sizeof rows / sizeof *rows, NUM_HOPPER = sizeof hopper / sizeof *hopper };
+enum { NUM_DECODE = sizeof decode / sizeof *decode, MOST_KERNELS = 16 };
 enum { PREFILL = 40, DECODE = 3 }; /* query rows of a request: more than a tile of decode, or fewer */
 
 typedef struct launched {
@@ -40,7 +46,7 @@ static bool has(const launched *l, const void *kernel) {
   return false;
 }
 
-static launched run(test_random *r, const row *at, int32_t head_dim, int32_t key_state, int32_t q_len) {
+static launched run(test_random *r, const row *at, int32_t head_dim, int32_t key_state, int32_t q_len, bool general) {
   static const float slopes[] = {0.1f, 0.2f};
   test_setup setup = {.backend = SPINDLE_BACKEND_CUDA,
                       .shape = {.q_dtype = at->dtype,
@@ -49,14 +55,14 @@ static launched run(test_random *r, const row *at, int32_t head_dim, int32_t key
                                 .head_dim_qk = head_dim,
                                 .head_dim_v = head_dim < at->head_dim_v ? head_dim : at->head_dim_v,
                                 .key_state = key_state,
-                                .bias = at->general ? SPINDLE_BIAS_ALIBI : SPINDLE_BIAS_NONE},
-                      .args = {.bias_a = at->general ? slopes : NULL}};
+                                .bias = general ? SPINDLE_BIAS_ALIBI : SPINDLE_BIAS_NONE},
+                      .args = {.bias_a = general ? slopes : NULL}};
   test_request q = test_request_make(r, &setup.shape, test_rule(SPINDLE_ROPE_DEFAULT, head_dim), q_len, 50, 1);
   const void *const *list;
   launched l;
   char text[100];
   snprintf(text, sizeof text, "%s: %d rows, dtypes %d and %d, head dim %d of %d, keys %d, general %d", at->kernel, q_len,
-           at->dtype, at->kv_dtype, head_dim, at->head_dim, key_state, at->general);
+           at->dtype, at->kv_dtype, head_dim, at->head_dim, key_state, general);
   emulator_forget();
   test_halves(text, &setup, &q, 1);
   l.count = emulator_kernels(&list);
@@ -66,8 +72,8 @@ static launched run(test_random *r, const row *at, int32_t head_dim, int32_t key
   return l;
 }
 
-/* A row's own kernel runs for its head dims and for the least that is padded to it, with raw keys and with rotated ones, and for
- * no other row. */
+/* A row's own kernel runs for its head dims and for the least that is padded to it, with raw keys and with rotated ones, with the
+ * scores that it is for, and for no other row. */
 static void check_rows(const row *list, int32_t count, int32_t q_len) {
   static launched exact[NUM_HOPPER], padded[NUM_HOPPER];
   test_random r = test_random_start();
@@ -75,8 +81,8 @@ static void check_rows(const row *list, int32_t count, int32_t q_len) {
     int32_t below = 0;
     for (int32_t y = 0; y < count; y++)
       if (list[y].head_dim < list[x].head_dim && list[y].head_dim > below) below = list[y].head_dim;
-    exact[x] = run(&r, &list[x], list[x].head_dim, SPINDLE_KEYS_RAW, q_len);
-    padded[x] = run(&r, &list[x], below + 2, SPINDLE_KEYS_ROTATED, q_len);
+    exact[x] = run(&r, &list[x], list[x].head_dim, SPINDLE_KEYS_RAW, q_len, list[x].scores != IS_PLAIN);
+    padded[x] = run(&r, &list[x], below + 2, SPINDLE_KEYS_ROTATED, q_len, list[x].scores == IS_GENERAL);
   }
   for (int32_t x = 0; x < count; x++) {
     int own = 0;
@@ -85,13 +91,13 @@ static void check_rows(const row *list, int32_t count, int32_t q_len) {
       for (int32_t y = 0; y < count; y++) others += y != x && has(&exact[y], exact[x].kernel[k]);
       own += !others && has(&padded[x], exact[x].kernel[k]);
     }
-    cr_assert(own, "row %d (dtypes %d and %d, head dim %d, general %d) has no kernel of its own", x, list[x].dtype,
-              list[x].kv_dtype, list[x].head_dim, list[x].general);
+    cr_assert(own, "row %d (dtypes %d and %d, head dim %d, scores %d) has no kernel of its own", x, list[x].dtype,
+              list[x].kv_dtype, list[x].head_dim, list[x].scores);
   }
 }
 
 Test(instances, every_row_is_reached) { check_rows(rows, NUM_ROWS, PREFILL); }
-Test(instances, every_row_is_reached_in_decode) { check_rows(rows, NUM_ROWS, DECODE); }
+Test(instances, every_row_is_reached_in_decode) { check_rows(decode, NUM_DECODE, DECODE); }
 
 Test(instances, every_row_of_hopper_is_reached) {
   setenv("SPINDLE_EMULATED_ARCH", "90", 1);
@@ -104,9 +110,9 @@ Test(instances, hopper_has_what_others_have) {
     const row *r = &rows[x];
     bool has = false;
     for (int32_t y = 0; y < NUM_HOPPER; y++)
-      has |= hopper[y].dtype == r->dtype && hopper[y].kv_dtype == r->kv_dtype && hopper[y].general == r->general &&
+      has |= hopper[y].dtype == r->dtype && hopper[y].kv_dtype == r->kv_dtype && hopper[y].scores == r->scores &&
              hopper[y].head_dim >= r->head_dim && hopper[y].head_dim_v >= r->head_dim_v;
-    cr_assert(has, "row %d (dtypes %d and %d, head dim %d, general %d)", x, r->dtype, r->kv_dtype, r->head_dim, r->general);
+    cr_assert(has, "row %d (dtypes %d and %d, head dim %d, scores %d)", x, r->dtype, r->kv_dtype, r->head_dim, r->scores);
   }
 }
 
