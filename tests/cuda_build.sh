@@ -11,7 +11,7 @@ trap 'rm -rf "$work"' EXIT
 
 mkdir "$work/tree"
 cp -R "$source/CMakeLists.txt" "$source/include" "$source/kernels" "$source/host" "$source/bench" "$work/tree"
-sed -i '/(list, kernel, T, [0-9]/{/T, 64[,)]/!d}; s/.*, GENERAL) *$//' "$work/tree/kernels/instances.def"
+sed -i '/kernel, T, [0-9]/{/T, 64[,)]/!d}; s/.*, GENERAL) *$//' "$work/tree/kernels/instances.def"
 sed -i 's/code=sm_/code=compute_/' "$work/tree/host/cuda/cuda.cmake"
 sed -i "s/level -O3/level -O0/" "$work/tree/host/cpu/CMakeLists.txt" # only linked
 cmake -S "$work/tree" -B "$work/build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DSPINDLE_WERROR=ON -DSPINDLE_BUILD_TESTS=OFF \

@@ -12,7 +12,7 @@ namespace emulator {
 
 void fence_proxy_async() {
   Fiber *fiber = current;
-  fiber->block->proxy_fences = true;
+  begin_fences(*fiber->block, fiber->block->proxy_fences, &Fiber::proxied);
   std::copy_n(fiber->clock, fiber->block->clock_width, fiber->proxied);
   ++fiber->clock[fiber->thread];  // what comes after the fence is not covered by it
 }

@@ -181,13 +181,15 @@ struct Block {
   char *arena = nullptr;  // shared addresses are offsets in it
   uint32_t shared_begin = 0, shared_end = 0;
   Cell *cells = nullptr;      // [ARENA_BYTES / CELL]
-  uint32_t *reads = nullptr;  // [ARENA_BYTES / CELL][warps]: the last read of each warp
+  uint32_t *reads = nullptr;  // [ARENA_BYTES / CELL][marked_warps]: the last read of each warp
+  int marked_warps = 0;
+  std::vector<uint8_t> marked = std::vector<uint8_t>(ARENA_BYTES / LINE);  // lines whose cells or reads may not be 0
   // Background reads of a chunk under way, and the swizzle's span that a tensor copy has filled a line with; 0: none.
   std::vector<uint8_t> in_flight = std::vector<uint8_t>(ARENA_BYTES / CHUNK);
   std::vector<uint8_t> span = std::vector<uint8_t>(ARENA_BYTES / LINE);
   int clock_width = 0;                        // threads, warps, actors
   std::vector<uint32_t> clocks;               // of all fibers
-  bool fences = false, proxy_fences = false;  // somebody has called fence_device, fence_proxy_async
+  bool fences = false, proxy_fences = false;  // somebody has called fence_device, fence_proxy_async: begin_fences
   Moment scratch;
   History history;
 

@@ -172,7 +172,7 @@ void store_global(void *address, const void *from, size_t bytes, const char *fil
 void fence_device() {
   Fiber *fiber = current;
   __atomic_thread_fence(__ATOMIC_SEQ_CST);
-  fiber->block->fences = true;
+  begin_fences(*fiber->block, fiber->block->fences, &Fiber::fenced);
   std::copy_n(fiber->clock, fiber->block->clock_width, fiber->fenced);
   ++fiber->clock[fiber->thread];  // what comes after the fence is not released by it
 }

@@ -3,7 +3,7 @@
 
 #include "core.h"
 #include "formats.h"
-#include "multiply.h"
+#include "vectors.h"
 #include "prim_runtime.h"
 #include "shadow.h"
 

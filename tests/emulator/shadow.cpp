@@ -1,14 +1,13 @@
 #include "shadow.h"
 
+#include <algorithm>
 #include <cstring>
+
+#include "vectors.h"
 
 namespace emulator {
 
 // ---- Clocks -----------------------------------------------------------------------------------------------------------
-
-static void join(uint32_t *__restrict to, const uint32_t *__restrict from, int n) {
-  for (int i = 0; i < n; ++i) to[i] = to[i] > from[i] ? to[i] : from[i];
-}
 
 void reset(const Block &block, Moment &moment) {
   for (std::vector<uint32_t> *clock : {&moment.clock, &moment.fenced, &moment.proxied})
@@ -28,6 +27,12 @@ void acquire(Fiber *fiber, const Moment &moment) {
   join(fiber->clock, moment.clock.data(), block.clock_width);
   if (block.fences) join(fiber->fenced, moment.fenced.data(), block.clock_width);
   if (block.proxy_fences) join(fiber->proxied, moment.proxied.data(), block.clock_width);
+}
+
+void begin_fences(Block &block, bool &begun, uint32_t *Fiber::*clock) {
+  if (begun) return;
+  begun = true;
+  for (int t = 0; t < block.threads; ++t) std::fill_n(block.fibers[(size_t)t].*clock, block.clock_width, 0);
 }
 
 // ---- Accesses ---------------------------------------------------------------------------------------------------------
@@ -72,7 +77,7 @@ bool written_before(const Fiber *fiber, const Cell &cell) {
 }
 
 bool proxied_before(const Fiber *fiber, const Cell &cell) {
-  return !(cell.flags & CELL_GENERIC) || cell.clock <= fiber->proxied[cell.writer];
+  return !(cell.flags & CELL_GENERIC) || (fiber->block->proxy_fences && cell.clock <= fiber->proxied[cell.writer]);
 }
 
 static bool same(const Cell &a, const Cell &b) { return memcmp(&a, &b, sizeof a) == 0; }
@@ -125,9 +130,14 @@ static void check_reads(Fiber *fiber, uint32_t first, uint32_t last, Site site, 
   }
 }
 
+static void mark_lines(Block &block, uint32_t address, uint32_t bytes) {
+  for (uint32_t line = address / LINE; line <= (address + bytes - 1) / LINE; ++line) block.marked[line] = 1;
+}
+
 void shared_mark_read(Fiber *fiber, uint32_t address, uint32_t bytes, uint32_t warp_read) {
   Block &block = *fiber->block;
   if (!block.shadow()) return;
+  mark_lines(block, address, bytes);
   const uint32_t mark = read_mark(fiber, warp_read), last = (address + bytes + CELL - 1) / CELL;
   for (uint32_t c = address / CELL; c < last; ++c) block.reads[(size_t)c * block.warps + fiber->warp] = mark;
 }
@@ -179,6 +189,7 @@ void shared_write(Fiber *fiber, uint32_t address, uint32_t bytes, Site site, con
   Block &block = *fiber->block;
   if (!block.shadow()) return;
   const Cell now = {fiber->clock[fiber->thread], (uint16_t)fiber->thread, flags_of(how)};
+  mark_lines(block, address, bytes);
   for (uint32_t line = address / LINE; line <= (address + bytes - 1) / LINE; ++line) block.span[line] = 0;
   Cell checked{};
   for (uint32_t c = address / CELL; c < (address + bytes + CELL - 1) / CELL; ++c) {
@@ -199,6 +210,7 @@ void shared_write(Fiber *fiber, uint32_t address, uint32_t bytes, Site site, con
 
 static void set_cells(Block &block, uint32_t address, uint32_t bytes, const Cell &now) {
   if (!block.shadow()) return;
+  mark_lines(block, address, bytes);
   for (uint32_t c = address / CELL; c < (address + bytes + CELL - 1) / CELL; ++c) block.cells[c] = now;
 }
 
@@ -211,14 +223,28 @@ void shared_bulk_landed(Block &block, uint32_t address, uint32_t bytes, int acto
   set_cells(block, address, bytes, {block.actor_clock[(size_t)actor], writer, CELL_WRITTEN});
 }
 
+// Most blocks of a grid that fills the device find no work: only what the block before has marked is cleared.
+static void clear_marks(Block &block) {
+  constexpr size_t CELLS = LINE / CELL;
+  for (size_t line = 0; line < block.marked.size(); ++line) {
+    if (!block.marked[line]) continue;
+    const size_t reads = CELLS * (size_t)block.marked_warps;
+    memset(block.cells + line * CELLS, 0, CELLS * sizeof(Cell));
+    memset(block.reads + line * reads, 0, reads * sizeof(uint32_t));
+    block.marked[line] = 0;
+  }
+  block.marked_warps = block.warps;
+}
+
 void shadow_reset(Block &block) {
   const size_t fibers = (size_t)block.threads;
   block.clock_width = (block.threads + block.warps + MAX_ACTORS + 15) / 16 * 16;  // a multiple of a vector
-  block.clocks.assign(fibers * 3 * (size_t)block.clock_width, 0);
+  block.clocks.resize(fibers * 3 * (size_t)block.clock_width);
   for (size_t i = 0; i < fibers; ++i) {
     block.fibers[i].clock = block.clocks.data() + 3 * i * (size_t)block.clock_width;
     block.fibers[i].fenced = block.fibers[i].clock + block.clock_width;
     block.fibers[i].proxied = block.fibers[i].fenced + block.clock_width;
+    std::fill_n(block.fibers[i].clock, block.clock_width, 0);
     block.fibers[i].clock[i] = 1;
   }
   for (Barrier &b : block.barriers) {
@@ -227,9 +253,7 @@ void shadow_reset(Block &block) {
   }
   block.actors = 0;
   block.actor_clock.assign(MAX_ACTORS, 0);
-  const uint32_t first = block.shared_begin / CELL, cells = ARENA_BYTES / CELL - first;
-  memset(block.cells + first, 0, cells * sizeof(Cell));
-  memset(block.reads + (size_t)first * block.warps, 0, (size_t)cells * block.warps * sizeof(uint32_t));
+  clear_marks(block);
   memset(block.in_flight.data(), 0, block.in_flight.size());
   memset(block.span.data(), 0, block.span.size());
 }

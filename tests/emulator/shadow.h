@@ -19,6 +19,8 @@ namespace emulator {
 void reset(const Block &block, Moment &moment);
 void release(Fiber *fiber, Moment &moment);
 void acquire(Fiber *fiber, const Moment &moment);
+// Before a fence of one of two kinds: its flag in the block, and its clock in each fiber, which is undefined until then.
+void begin_fences(Block &block, bool &begun, uint32_t *Fiber::*clock);
 
 // Bounds and alignment; reports and returns false if the access cannot be made.
 bool shared_valid(Fiber *fiber, uint32_t address, uint32_t bytes, uint32_t align, Site site, const char *what);

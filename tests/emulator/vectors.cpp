@@ -1,4 +1,4 @@
-#include "multiply.h"
+#include "vectors.h"
 
 namespace emulator {
 
@@ -11,22 +11,28 @@ namespace emulator {
       for (int column = 0; column < columns; ++column) to[column] += x * from[column]; \
     }                                                                                  \
   }
+#define JOIN \
+  for (int i = 0; i < n; ++i) to[i] = to[i] > from[i] ? to[i] : from[i];
+
 static void multiply_any(float *d, const float *a, const float *b, int rows, int columns, int depth) { MULTIPLY }
+static void join_any(uint32_t *__restrict to, const uint32_t *__restrict from, int n) { JOIN }
 #ifdef __x86_64__
-__attribute__((target("avx2,fma"))) static void multiply_avx2(float *d, const float *a, const float *b, int rows, int columns,
-                                                              int depth) {
-  MULTIPLY
-}
+#define AVX2 __attribute__((target("avx2,fma")))
+AVX2 static void multiply_avx2(float *d, const float *a, const float *b, int rows, int columns, int depth) { MULTIPLY }
+AVX2 static void join_avx2(uint32_t *__restrict to, const uint32_t *__restrict from, int n) { JOIN }
 static bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 #else
 static void multiply_avx2(float *, const float *, const float *, int, int, int) {}
+static void join_avx2(uint32_t *, const uint32_t *, int) {}
 static bool has_avx2() { return false; }
 #endif
-#undef MULTIPLY
+
+static const bool avx2 = has_avx2();
 
 void multiply(float *d, const float *a, const float *b, int rows, int columns, int depth) {
-  static const bool avx2 = has_avx2();
   (avx2 ? multiply_avx2 : multiply_any)(d, a, b, rows, columns, depth);
 }
+
+void join(uint32_t *to, const uint32_t *from, int n) { (avx2 ? join_avx2 : join_any)(to, from, n); }
 
 }  // namespace emulator
