@@ -3,9 +3,9 @@
 
 #include "core.h"
 #include "formats.h"
-#include "vectors.h"
 #include "prim_runtime.h"
 #include "shadow.h"
+#include "vectors.h"
 
 namespace emulator {
 

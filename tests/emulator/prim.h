@@ -154,7 +154,7 @@ void setmaxnreg_inc(EMULATOR_HERE) {
 }
 
 // tma.cuh
-constexpr bool BULK_COPIES = true; // that the device has them, calls check
+constexpr bool BULK_COPIES = true;  // that the device has them, calls check
 inline void fence_proxy_async() { emulator::fence_proxy_async(); }
 inline void prefetch_tensor_map(const CUtensorMap &map, EMULATOR_HERE) { emulator::prefetch_tensor_map(&map, file, line); }
 inline void tma_load(uint32_t to, const CUtensorMap &map, const int (&at)[4], uint32_t barrier, EMULATOR_HERE) {

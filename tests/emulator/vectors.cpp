@@ -2,24 +2,34 @@
 
 namespace emulator {
 
-#define MULTIPLY                                                                       \
-  for (int row = 0; row < rows; ++row) {                                               \
-    float *__restrict to = d + row * columns;                                          \
-    for (int k = 0; k < depth; ++k) {                                                  \
-      const float x = a[row * depth + k];                                              \
-      const float *__restrict from = b + k * columns;                                  \
-      for (int column = 0; column < columns; ++column) to[column] += x * from[column]; \
-    }                                                                                  \
-  }
-#define JOIN \
-  for (int i = 0; i < n; ++i) to[i] = to[i] > from[i] ? to[i] : from[i];
+#define INLINED static inline __attribute__((always_inline))
 
-static void multiply_any(float *d, const float *a, const float *b, int rows, int columns, int depth) { MULTIPLY }
-static void join_any(uint32_t *__restrict to, const uint32_t *__restrict from, int n) { JOIN }
+INLINED void multiply_loop(float *d, const float *a, const float *b, int rows, int columns, int depth) {
+  for (int row = 0; row < rows; ++row) {
+    float *__restrict to = d + row * columns;
+    for (int k = 0; k < depth; ++k) {
+      const float x = a[row * depth + k];
+      const float *__restrict from = b + k * columns;
+      for (int column = 0; column < columns; ++column) to[column] += x * from[column];
+    }
+  }
+}
+
+INLINED void join_loop(uint32_t *__restrict to, const uint32_t *__restrict from, int n) {
+  for (int i = 0; i < n; ++i) to[i] = to[i] > from[i] ? to[i] : from[i];
+}
+
+static void multiply_any(float *d, const float *a, const float *b, int rows, int columns, int depth) {
+  multiply_loop(d, a, b, rows, columns, depth);
+}
+static void join_any(uint32_t *to, const uint32_t *from, int n) { join_loop(to, from, n); }
+
 #ifdef __x86_64__
-#define AVX2 __attribute__((target("avx2,fma")))
-AVX2 static void multiply_avx2(float *d, const float *a, const float *b, int rows, int columns, int depth) { MULTIPLY }
-AVX2 static void join_avx2(uint32_t *__restrict to, const uint32_t *__restrict from, int n) { JOIN }
+#define AVX2 __attribute__((target("avx2,fma"))) static
+AVX2 void multiply_avx2(float *d, const float *a, const float *b, int rows, int columns, int depth) {
+  multiply_loop(d, a, b, rows, columns, depth);
+}
+AVX2 void join_avx2(uint32_t *to, const uint32_t *from, int n) { join_loop(to, from, n); }
 static bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 #else
 static void multiply_avx2(float *, const float *, const float *, int, int, int) {}

@@ -6,9 +6,9 @@
 
 #include "core.h"
 #include "formats.h"
-#include "vectors.h"
 #include "prim_runtime.h"
 #include "shadow.h"
+#include "vectors.h"
 #include "wgmma_operand.h"
 
 namespace emulator {
